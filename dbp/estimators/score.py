@@ -1,0 +1,62 @@
+"""Score-function estimators: reward times the gradient of the log-probability. Unbiased for any loss."""
+
+from typing import Any, cast
+
+from torch import Tensor
+
+from dbp.core import Draw, Estimator, Noise, Solver, Target, Tractable
+from dbp.errors import Unsupported, UserError
+from dbp.gradients import only_gradient
+from dbp.shapes import leave_one_out, sum_to
+
+
+class Score(Estimator):
+    """REINFORCE; with two samples or more, each less the mean loss of the others (RLOO). Unbiased.
+
+        d theta = mean_s (loss_s - mean of the other losses) grad_theta log p(y_s)
+
+    p is the distribution of solver(theta + Z): in closed form for a tractable solver under its own noise, which has
+    the lower variance; else, with `noise`, the density of theta + Z itself, for any solver at all. The loss need not
+    be differentiable, and y carries no gradient: it is the surrogate that does.
+
+    Source: Williams, "Simple statistical gradient-following algorithms", Machine Learning 8, 1992; Kool, van Hoof,
+    Welling, "Buy 4 REINFORCE samples, get a baseline for free!", ICLR 2019 workshop.
+
+    Args:
+        samples: decisions for each input, in a new leading dim; null or 1 has no baseline.
+        noise: null for the solver's own distribution; one with a density for a solver that has none.
+    """
+
+    def __init__(self, samples: int | None = 4, noise: Noise | None = None) -> None:
+        super().__init__()
+        if samples is not None and samples < 1:
+            raise UserError(f"score: samples must be at least 1, got {samples}")
+        self.samples, self.noise = samples, noise
+
+    def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
+        noisy = self.perturb(solver, theta.detach())
+        y = solver(noisy, instance)
+        log_prob = self.log_prob(solver, theta, noisy, y)
+
+        def surrogate(losses: Tensor) -> Tensor:
+            reward = losses.detach()
+            if self.samples is not None and self.samples > 1:
+                reward = reward - leave_one_out(reward)
+            return losses + only_gradient(reward * sum_to(log_prob, losses.ndim))
+
+        return Draw(y, surrogate)
+
+    def perturb(self, solver: Solver, theta: Tensor) -> Tensor:
+        noise = self.noise or (solver.noise if isinstance(solver, Tractable) else None)
+        if noise is None:
+            raise Unsupported(
+                f"score: {type(solver).__name__} has no distribution in closed form: give noise=normal or gumbel, "
+                "or use perturbed, imle or identity"
+            )
+        return theta + noise.sample(theta, self.generator)
+
+    def log_prob(self, solver: Solver, theta: Tensor, noisy: Tensor, y: Tensor) -> Tensor:
+        """The log-probability of what was drawn, of leading dims, differentiable in theta."""
+        if self.noise is not None:
+            return self.noise.log_prob(noisy - theta)
+        return cast(Tractable, solver).log_prob(theta, y)

@@ -1,0 +1,92 @@
+"""The three ways a gradient gets past a solver: a path, a pullback, a score."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from dbp.core import Draw
+from dbp.shapes import align
+
+
+def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
+    """The value of `hard`, bit for bit; the whole gradient goes to `soft`, which has its shape."""
+    if hard.shape != soft.shape:
+        raise ValueError(f"hard {list(hard.shape)} and soft {list(soft.shape)} must have one shape")
+    return _StraightThrough.apply(hard, soft)
+
+
+def only_gradient(x: Tensor) -> Tensor:
+    """Zero, with the gradient of `x`."""
+    return x - x.detach()
+
+
+@torch.compiler.disable  # traced, the factor below would be read while it is still empty
+def pull_back(y: Tensor, theta: Tensor, pullback: Callable[[Tensor], Tensor]) -> Draw:
+    """`y`, with `pullback` mapping the gradient of *each decision's own loss* to theta.
+
+    The gradient that reaches a layer has been multiplied by whatever reduces and scales the losses: the mean over the
+    batch, gradient accumulation, the fp16 loss scale. A pullback that is not linear in it, as `theta - lam * grad` is
+    not, would change its meaning with each. The surrogate records that factor on the way back, which autograd visits
+    first, and the pullback never sees it. Without the surrogate the factor is one: the published behaviour.
+
+    A gradient that overflowed is passed on as NaN, so that a gradient scaler skips the step as it would anyway.
+    """
+    factor: list[Tensor] = []
+
+    def per_decision(grad: Tensor) -> Tensor:
+        weight = factor.pop() if factor else grad.new_ones(())
+        scale = align(weight, grad.ndim)
+        own = torch.where(scale == 0, 0, grad / scale)
+        poison = (grad - grad).sum()  # zero, or NaN if any gradient is not finite
+        return align(weight, theta.ndim) * pullback(own.nan_to_num(0, 0, 0)) + poison
+
+    return Draw(_PullBack.apply(y, theta, per_decision), lambda losses: _record(losses, factor))
+
+
+@torch.compiler.disable
+def _record(losses: Tensor, factor: list[Tensor]) -> Tensor:
+    return _Record.apply(losses, factor)
+
+
+class _StraightThrough(Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(hard: Tensor, soft: Tensor) -> Tensor:
+        return hard.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        return None, grad
+
+
+class _PullBack(Function):
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, theta: Tensor, pullback: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.pullback = pullback
+        return y.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
+        return None, ctx.pullback(grad), None
+
+
+class _Record(Function):
+    @staticmethod
+    def forward(ctx: Any, losses: Tensor, factor: list[Tensor]) -> Tensor:
+        ctx.factor = factor
+        return losses.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        ctx.factor[:] = [grad.detach()]
+        return grad, None

@@ -1,0 +1,72 @@
+"""Shape arithmetic on `[*samples, *batch, *event]` tensors."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dbp.errors import UserError
+
+
+def sum_to(x: Tensor, ndim: int) -> Tensor:
+    """Sums trailing dims until `ndim` are left."""
+    return x.flatten(ndim).sum(-1) if x.ndim > ndim else x
+
+
+def align(x: Tensor, ndim: int) -> Tensor:
+    """Appends dims of size one until there are `ndim`."""
+    return x.reshape(x.shape + (1,) * (ndim - x.ndim))
+
+
+def dot(a: Tensor, b: Tensor, event_dim: int) -> Tensor:
+    """`<a, b>` over the event dims."""
+    return sum_to(a * b, a.ndim - event_dim)
+
+
+def leave_one_out(x: Tensor) -> Tensor:
+    """For each sample (the first dim), the mean of the others; zero for a single sample."""
+    return (x.sum(0, keepdim=True) - x) / max(len(x) - 1, 1)
+
+
+def centre(x: Tensor, event_dim: int) -> Tensor:
+    """Subtracts the mean over the event dims: a shift-invariant solver ignores it."""
+    return x - x.mean(_event_dims(event_dim), keepdim=True) if event_dim else x
+
+
+def normalise(x: Tensor, event_dim: int) -> Tensor:
+    """Divides by the Euclidean norm over the event dims: a scale-invariant solver ignores it. Zero stays zero."""
+    if not event_dim:
+        return x
+    norm = torch.linalg.vector_norm(x, dim=_event_dims(event_dim), keepdim=True)
+    return x / torch.where(norm > 0, norm, 1)
+
+
+def over_leading(function: Callable[..., Tensor], x: Tensor, event_dim: int, *args: Any) -> Tensor:
+    """Applies a function of `[batch, *event]` to `[*leading, *event]`; the output's event dims are its own."""
+    leading = x.shape[: x.ndim - event_dim]
+    out = function(x.reshape(-1, *x.shape[x.ndim - event_dim :]), *args)
+    return out.reshape(*leading, *out.shape[1:])
+
+
+def require_finite(theta: Tensor, event_dim: int, what: str) -> None:
+    """Raises a `UserError` that names the first row with a NaN or infinite score.
+
+    One reduction when all is well. Skipped where looking would synchronise or trace (CUDA, torch.compile, vmap).
+    """
+    if theta.device.type != "cpu" or torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level():
+        return
+    if math.isfinite(theta.sum().item()) or (finite := theta.isfinite()).all():
+        return
+    position = (~finite).nonzero()[0].tolist()
+    row = position[: theta.ndim - event_dim]
+    value = theta[tuple(position)].item()
+    raise UserError(
+        f"{what} was given a score of {value} at {position} (row {row or 0}): scores must be finite. "
+        "Look for a diverging encoder: a lower learning rate or trainer.gradient_clip_val may help"
+    )
+
+
+def _event_dims(event_dim: int) -> tuple[int, ...]:
+    return tuple(range(-event_dim, 0))

@@ -1,0 +1,115 @@
+"""Choosing: one of n, k of n, or each for itself."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dbp.core import Noise, Solver, Tractable
+from dbp.errors import UserError
+from dbp.noises import Gumbel, Logistic
+from dbp.shapes import centre, normalise
+
+
+@dataclass(frozen=True)
+class OneHot(Tractable):
+    """The largest score: `argmax <theta, y>` over the one-hot vectors of the last dim. Ties go to the lowest index.
+
+    With Gumbel noise it draws from softmax(theta) (the Gumbel-max trick: Gumbel, "Statistical theory of extreme
+    values", 1954; Maddison, Tarlow, Minka, "A* sampling", NeurIPS 2014), which is also its relaxation.
+    """
+
+    noise: ClassVar[Noise] = Gumbel()
+
+    def solve(self, theta: Tensor, instance: Any) -> Tensor:
+        return torch.zeros_like(theta).scatter(-1, theta.argmax(-1, keepdim=True), 1)
+
+    def project(self, theta: Tensor) -> Tensor:
+        return normalise(centre(theta, 1), 1)
+
+    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+        return (theta / temperature).softmax(-1)
+
+    def log_prob(self, theta: Tensor, y: Tensor) -> Tensor:
+        return (y * theta.log_softmax(-1)).sum(-1)
+
+    def conditional(self, theta: Tensor, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        # The maximum of theta + Gumbel is Gumbel(logsumexp theta), whichever wins; the others are cut off at it.
+        e = torch.empty_like(theta).exponential_(generator=generator)
+        top = -(e * y).sum(-1, keepdim=True).log()
+        rest = -(e * torch.exp(-theta.log_softmax(-1)) + torch.exp(-top)).log()
+        return torch.where(y.bool(), top, rest) + theta.logsumexp(-1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class TopK(Solver):
+    """The k largest scores: `argmax <theta, y>` over the 0/1 vectors of the last dim with k ones.
+
+    Exactly k ones, whatever ties: among equal scores the lowest indices win. The relaxation takes k successive
+    softmaxes, each after what the earlier ones chose (Xie, Ermon, "Reparameterizable subset sampling via continuous
+    relaxations", IJCAI 2019); it sums to k.
+
+    Args:
+        k: how many are chosen, from 1 to the number of scores.
+    """
+
+    k: int
+    noise: ClassVar[Noise | None] = Gumbel()  # draws k items without replacement, by softmax of what is left
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise UserError(f"TopK: k must be at least 1, got {self.k}")
+
+    def solve(self, theta: Tensor, instance: Any) -> Tensor:
+        self._check(theta)
+        least = theta.topk(self.k, -1, sorted=False).values.amin(-1, keepdim=True)
+        above, tied = theta > least, theta == least
+        room = self.k - above.sum(-1, keepdim=True)
+        return (above | tied & (tied.cumsum(-1) <= room)).to(theta)
+
+    def project(self, theta: Tensor) -> Tensor:
+        return normalise(centre(theta, 1), 1)
+
+    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+        self._check(theta)
+        total = torch.zeros_like(theta)
+        weights = theta / temperature
+        for _ in range(self.k):
+            chosen = weights.softmax(-1)
+            weights = weights + (1 - chosen).clamp_min(torch.finfo(theta.dtype).tiny).log()
+            total = total + chosen
+        return total
+
+    def _check(self, theta: Tensor) -> None:
+        if self.k > theta.shape[-1]:
+            raise UserError(f"TopK: cannot choose k={self.k} of {theta.shape[-1]} scores")
+
+
+@dataclass(frozen=True)
+class Threshold(Tractable):
+    """Each score for itself: y = 1 where theta > 0, else 0; `argmax <theta, y>` over {0, 1}.
+
+    With logistic noise it draws Bernoulli(sigmoid(theta)), and sigmoid(theta) is its relaxation.
+    """
+
+    event_dim = 0
+    noise: ClassVar[Noise] = Logistic()
+
+    def solve(self, theta: Tensor, instance: Any) -> Tensor:
+        return (theta > 0).to(theta)
+
+    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+        return torch.sigmoid(theta / temperature)
+
+    def log_prob(self, theta: Tensor, y: Tensor) -> Tensor:
+        return -F.binary_cross_entropy_with_logits(theta, y, reduction="none")
+
+    def conditional(self, theta: Tensor, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        # theta + logistic is positive when its uniform exceeds 1 - p: draw the uniform from the side y is on.
+        tiny = torch.finfo(theta.dtype).eps
+        v = torch.empty_like(theta).uniform_(tiny, 1 - tiny, generator=generator)
+        p = torch.sigmoid(theta)
+        u = torch.where(y.bool(), 1 - p + v * p, v * (1 - p))
+        return theta + torch.logit(u.clamp(tiny, 1 - tiny))

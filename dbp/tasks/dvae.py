@@ -1,0 +1,120 @@
+"""The discrete variational autoencoder: an image, through a code of rows of chosen bits, and back."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import Metric
+
+from dbp.core import Estimator, Solver
+from dbp.errors import UserError
+from dbp.networks import MLP
+from dbp.networks.mlp import Activation
+from dbp.tasks.task import Mean, Step, Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class DVAE(Task):
+    """A variational autoencoder whose code is a decision, one for each row of theta.
+
+        theta = encoder(x),   y = solver(theta),   loss = -log p(x | y) + sum_rows KL(softmax(theta_row) || uniform)
+
+    p(x | y) is Bernoulli for every pixel, with logits decoder(y); all in nats, summed over pixels and rows. With
+    `top_k` it is the k-subset DVAE of 20 rows of 20; with `one_hot` the categorical one of C classes x L rows.
+
+    Metrics: `bce`, -log p(x | y) (in evaluation, of the solver's own code), `kl`, and in evaluation `bce_sampled`,
+    of a code drawn as the estimator draws it in training.
+
+    Source: Niepert, Minervini, Franceschi, NeurIPS 2021, section 6.2 (rows = columns = 20, k = 10, hidden 512, 256);
+    Liu, Dong, Liu, Yu, Gao, "Bridging discrete and backpropagation: straight-through and beyond", NeurIPS 2023.
+
+    Args:
+        shape: height and width of an image, with values in [0, 1].
+        rows: decisions in a code.
+        columns: scores of a decision.
+        hidden: widths of the encoder's hidden layers; the decoder has them reversed.
+        activation: of the hidden layers.
+        kl: weight of the divergence in the loss; 1 is the evidence lower bound.
+    """
+
+    def __init__(
+        self,
+        solver: Solver,
+        estimator: Estimator,
+        *,
+        shape: tuple[int, ...] = (28, 28),
+        rows: int = 20,
+        columns: int = 20,
+        hidden: tuple[int, ...] = (512, 256),
+        activation: Activation = "relu",
+        kl: float = 1.0,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = torch.optim.Adam,
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+    ) -> None:
+        super().__init__(solver, estimator, optimizer=optimizer, scheduler=scheduler)
+        pixels = torch.Size(shape).numel()
+        self.shape, self.code, self.kl = tuple(shape), (rows, columns), kl
+        self.encoder = MLP([pixels, *hidden, rows * columns], activation)
+        self.decoder = MLP([rows * columns, *reversed(hidden), pixels], activation)
+
+    def step(self, batch: Any) -> Step:
+        images = self._flat(batch)  # [B, pixels]
+        theta = self.encode(images)
+        draw = self.decide(theta)
+        bce = draw.surrogate(_cross_entropy(self.decode(draw.y), images))  # [*samples, B]
+        kl = _divergence_from_uniform(theta).sum(-1)  # [B]
+        seen = {"bce": bce.detach(), "kl": kl.detach()}
+        if not self.training:
+            code = self.estimator.sample(self.solver, theta)
+            seen["bce_sampled"] = _cross_entropy(self.decode(code), images)
+        return Step(bce + self.kl * kl, seen)
+
+    def metrics(self, split: str) -> dict[str, Metric]:
+        return {"bce": Mean(), "kl": Mean()} | ({} if split == "train" else {"bce_sampled": Mean()})
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Scores `[B, rows, columns]` of flat images."""
+        return self.encoder(images).unflatten(-1, self.code)
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Logits `[*leading, pixels]` of codes `[*leading, rows, columns]`."""
+        return self.decoder(code.flatten(-2))
+
+    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        images = self._flat(batch)
+        code = self.decide(self.encode(images)).y
+        reconstructions = self.decode(code).sigmoid().unflatten(-1, self.shape)
+        return {"images": images.unflatten(-1, self.shape), "codes": code, "reconstructions": reconstructions}
+
+    @torch.no_grad()
+    def figures(self, batch: Any) -> "dict[str, Figure]":
+        from dbp.plots import reconstructions
+
+        return {"reconstructions": reconstructions(**self.predict_step(batch, 0))}
+
+    def _flat(self, batch: Any) -> Tensor:
+        images = batch[0] if isinstance(batch, list | tuple) else batch
+        if images.shape[1:] != self.shape:
+            raise UserError(
+                f"the images are {list(images.shape[1:])}, the model was made for {list(self.shape)}: "
+                f"set task.shape=[{','.join(map(str, images.shape[1:]))}]"
+            )
+        return images.flatten(1)
+
+
+def _cross_entropy(logits: Tensor, images: Tensor) -> Tensor:
+    """-log p(x | y) in nats, summed over pixels: `[*leading, B, pixels] -> [*leading, B]`."""
+    return F.binary_cross_entropy_with_logits(logits, images.expand_as(logits), reduction="none").sum(-1)
+
+
+def _divergence_from_uniform(theta: Tensor) -> Tensor:
+    """KL(softmax(theta) || uniform) in nats over the last dim."""
+    log_p = theta.log_softmax(-1)
+    return (log_p.exp() * log_p).sum(-1) + math.log(theta.shape[-1])

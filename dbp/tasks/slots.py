@@ -1,0 +1,94 @@
+"""Selecting items into slots: which item goes where, judged only by the value of the whole."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import Metric
+
+from dbp.core import Estimator, Solver
+from dbp.networks import MLP
+from dbp.tasks.task import Mean, Step, Task
+
+_ENUMERABLE = 10_000  # configurations of an example that evaluation looks through for the best one
+
+
+class Slots(Task):
+    """N items of dimension d, S slots, and a differentiable value of what stands in the slots.
+
+        theta = encoder(items) [S, N],   y = solver(theta),   chosen = y items [S, d],   loss = -value(chosen)
+
+    An item may fill several slots. One loss judges all slots of an example, so they are one joint decision.
+
+    Metrics in evaluation, where all N^S configurations can be looked through: `regret`, how much more the best one is
+    worth, and `best`, the share of examples in which the best was found.
+
+    Args:
+        items: N, as the data has them.
+        slots: S.
+        dim: d, as the data has it.
+        hidden: widths of the encoder's hidden layers.
+        value: a module that maps `[*leading, S, d]` to `[*leading]`; null for a fixed random MLP. It is not trained.
+    """
+
+    def __init__(
+        self,
+        solver: Solver,
+        estimator: Estimator,
+        *,
+        items: int = 8,
+        slots: int = 4,
+        dim: int = 1,
+        hidden: tuple[int, ...] = (64, 64),
+        value: nn.Module | None = None,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = torch.optim.Adam,
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+    ) -> None:
+        super().__init__(solver, estimator, optimizer=optimizer, scheduler=scheduler)
+        self.size = (slots, items)
+        self.encoder = MLP([items * dim, *hidden, slots * items])
+        self.value = (value or _RandomValue(slots * dim)).requires_grad_(False)
+
+    def step(self, batch: Any) -> Step:
+        (items,) = batch  # [B, N, d]
+        draw = self.decide(self.encode(items))  # [*samples, B, S, N]
+        value = self.value(draw.y @ items)  # [*samples, B]
+        seen = {} if self.training else self._compare(value, items)
+        return Step(draw.surrogate(-value), seen)
+
+    def metrics(self, split: str) -> dict[str, Metric]:
+        slots, items = self.size
+        return {} if split == "train" or items**slots > _ENUMERABLE else {"regret": Mean(), "best": Mean()}
+
+    def encode(self, items: Tensor) -> Tensor:
+        """Scores `[B, S, N]` of items `[B, N, d]`."""
+        return self.encoder(items.flatten(1)).unflatten(-1, self.size)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        (items,) = batch
+        y = self.decide(self.encode(items)).y
+        return {"items": items, "choice": y.argmax(-1), "chosen": y @ items, "value": self.value(y @ items)}
+
+    def _compare(self, value: Tensor, items: Tensor) -> dict[str, Tensor | tuple[Tensor, ...]]:
+        slots, count = self.size
+        if count**slots > _ENUMERABLE:
+            return {}
+        choices = torch.cartesian_prod(*[torch.arange(count, device=items.device)] * slots).view(-1, slots)
+        every = F.one_hot(choices, count).to(items)  # [N^S, S, N]
+        best = torch.stack([self.value(every @ example).max() for example in items])
+        return {"regret": best - value, "best": (value >= best - 1e-5 * best.abs().clamp_min(1)).to(value)}
+
+
+class _RandomValue(nn.Module):
+    """A fixed random function of all slots."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = MLP([width, 32, 32, 1], "tanh")
+
+    def forward(self, chosen: Tensor) -> Tensor:
+        return self.mlp(chosen.flatten(-2)).squeeze(-1)

@@ -1,0 +1,144 @@
+"""The loop that every task shares: one `step`, metrics by torchmetrics, one line of them an epoch."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric, Metric
+
+from dbp.core import Draw, Estimator, Solver, Target
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Mean(MeanMetric):
+    """The mean of every element it was updated with; it never looks for NaN, which would wait for the device."""
+
+    def __init__(self) -> None:
+        super().__init__(nan_strategy="disable")
+
+
+class Step(NamedTuple):
+    """What a task makes of a batch.
+
+    `losses` have been through `draw.surrogate`; their mean is minimised. `seen` gives each metric what it is updated
+    with: a tensor, or a tuple for metrics that compare two.
+    """
+
+    losses: Tensor
+    seen: Mapping[str, Tensor | tuple[Tensor, ...]] = {}
+
+
+class Task(LightningModule, ABC):
+    """A network with a discrete decision, trained end to end. It never knows which solver or estimator it has.
+
+    Args:
+        solver: decides.
+        estimator: gives the decision a gradient.
+        optimizer: makes the optimizer of the parameters.
+        scheduler: makes the learning-rate schedule of the optimizer, stepped once an epoch; null for none.
+    """
+
+    def __init__(
+        self,
+        solver: Solver,
+        estimator: Estimator,
+        *,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = torch.optim.Adam,
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+    ) -> None:
+        super().__init__()
+        self.solver, self.estimator = solver, estimator
+        self._optimizer, self._scheduler = optimizer, scheduler
+        self._meters: dict[str, nn.ModuleDict] = {}
+
+    @abstractmethod
+    def step(self, batch: Any) -> Step:
+        """The losses of a batch, and what the metrics see of it; for training, validation and test alike."""
+
+    def metrics(self, split: str) -> dict[str, Metric]:
+        """New metrics of a split (train, val, test), besides `loss`; each is updated with `Step.seen[name]`."""
+        return {}
+
+    def figures(self, batch: Any) -> "dict[str, Figure]":
+        """Pictures of what became of a batch, by name."""
+        return {}
+
+    def decide(self, theta: Tensor, instance: Any = None, target: Target = Target()) -> Draw:
+        """The decision for theta, and the surrogate for its losses."""
+        return self.estimator(self.solver, theta, instance, target)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self._optimizer(self.parameters())
+        return optimizer if self._scheduler is None else ([optimizer], [self._scheduler(optimizer)])
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = self._update("train", batch)
+        self.log("train/loss_step", loss.detach(), prog_bar=True, on_step=True, on_epoch=False)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self._update("val", batch)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self._update("test", batch)
+
+    def on_train_epoch_end(self) -> None:
+        self._report("train")
+
+    def on_validation_epoch_end(self) -> None:
+        self._report("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._report("test")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the metrics of an unfinished epoch, of every rank, so that a run resumed there reports the same."""
+        own = {
+            split: {name: meter.metric_state for name, meter in meters.items()}
+            for split, meters in self._meters.items()
+        }
+        ranks: list[Any] = [own]
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            ranks = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(ranks, own)
+        checkpoint["meters"] = ranks
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        ranks = checkpoint.get("meters", [])
+        if self.global_rank < len(ranks):
+            for split, states in ranks[self.global_rank].items():
+                for name, state in states.items():
+                    _restore(self._meters_of(split)[name], state)
+
+    def _update(self, split: str, batch: Any) -> Tensor:
+        losses, seen = self.step(batch)
+        meters = self._meters_of(split)
+        meters["loss"].update(losses.detach())
+        for name, values in seen.items():
+            meters[name].update(*(values if isinstance(values, tuple) else (values,)))
+        return losses.mean()
+
+    def _report(self, split: str) -> None:
+        meters = self._meters_of(split)
+        values = {f"{split}/{name}": meter.compute() for name, meter in meters.items()}
+        self.log_dict(values, prog_bar=split == "val")
+        for meter in meters.values():
+            meter.reset()
+
+    def _meters_of(self, split: str) -> Any:
+        if split not in self._meters:
+            self._meters[split] = nn.ModuleDict({"loss": Mean(), **self.metrics(split)}).to(self.device)
+        return self._meters[split]
+
+
+def _restore(meter: Metric, state: Mapping[str, Any]) -> None:
+    for name, value in state.items():
+        setattr(meter, name, value.to(meter.device) if isinstance(value, Tensor) else value)
+    meter._update_count = 1  # else its `compute` warns that it saw nothing
