@@ -129,6 +129,7 @@ def test_under_autocast_it_computes_in_float32(name, dtype):
         half = gradient(estimator(name), OneHot(), theta.float())
         assert estimator(name)(OneHot(), theta).y.dtype == torch.float32
     torch.testing.assert_close(half, full)
+    assert estimator(name)(OneHot(), theta).y.dtype == dtype  # a model of low precision throughout
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
