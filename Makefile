@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt
 RUN := .venv/bin/python -m dbp
+DATA ?= data
 export MPLBACKEND := agg
 
 .PHONY: help demo test lint bench results clean
@@ -28,8 +29,15 @@ lint: .venv/installed
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-bench: .venv/installed  ## the training loop against a hand-written one, on MNIST (data.root as in the configs)
-	.venv/bin/python benchmarks/training.py
+bench: .venv/installed  ## the training loop against a hand-written one, on MNIST (DATA=FOLDER if you have it)
+	.venv/bin/python benchmarks/training.py data.root=$(DATA)
+
+results: .venv/installed  ## the numbers of docs/results.md: six runs of five epochs on MNIST; DATA=FOLDER if you have it
+	for config in identity imle; do for seed in 0 1 2; do \
+	  run="run=results-$$config-$$seed data.root=$(DATA)"; \
+	  $(RUN) fit --config configs/dvae/$$config.yaml $$run seed=$$seed trainer.max_epochs=5 ckpt_path=last && \
+	  $(RUN) test run=results-$$config-$$seed ckpt_path=last || exit; \
+	done; done
 
 clean:  ## remove the environment and what the demo made
 	rm -rf .venv lightning_logs/demo

@@ -142,6 +142,8 @@ def _check(stage: str, config: Mapping[str, Any], base: Mapping[str, Any]) -> No
 def _run(stage: str, config: Mapping[str, Any], checkpoint: Path | None) -> int:
     logging.basicConfig(format="%(message)s", stream=sys.stdout)
     logging.getLogger("dbp").setLevel(logging.INFO)
+    # torch's threads would spin while they wait, which on shared cores makes a step many times longer.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from dbp import run
 
     if stage == "fit":

@@ -32,6 +32,7 @@ QUIET = (
     "does not have many workers",
     "smaller than the logging interval",
     "exists and is not empty",
+    "is not supported by the model summary",
     "isinstance.treespec",
     "Be aware that when using `ckpt_path`",
     "It is recommended to use `self.log",  # values that torchmetrics has already made one for all processes
