@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import wraps
 from typing import Any
 
 import torch
@@ -100,8 +100,7 @@ class FromFunction(Solver):
 
     def _decisions(self, calls: list[Call], name: Callable[[int], str]) -> list[Tensor]:
         inputs = [(self._input(theta), *args) for theta, *args in calls]
-        results = call_each(self.function, inputs, name, self.workers, self.timeout)
-        return [self._tensor(result, partial(name, index)) for index, result in enumerate(results)]
+        return call_each(_to_tensor(self.function), inputs, name, self.workers, self.timeout)
 
     def _input(self, theta: Tensor) -> Any:
         """A copy where the function may change it, or where its process would be sent all that theta is a view of."""
@@ -109,13 +108,19 @@ class FromFunction(Solver):
             return theta.to("cpu", torch.float32 if theta.dtype == torch.bfloat16 else theta.dtype).numpy().copy()
         return theta.cpu().clone() if self.workers else theta
 
-    def _tensor(self, result: Any, row: Callable[[], str]) -> Tensor:
+
+def _to_tensor(function: Callable[..., Any]) -> Callable[..., Tensor]:
+    """What the function returns, as a tensor of its own: its next call may use the same memory again."""
+
+    @wraps(function)
+    def call(*args: Any) -> Tensor:
+        result = function(*args)
         try:
-            return torch.as_tensor(result)
+            return torch.as_tensor(result).clone()
         except (TypeError, ValueError, RuntimeError) as error:
-            raise UserError(
-                f"{row()}: {name_of(self.function)} returned {type(result).__name__}, which makes no tensor: {error}"
-            ) from error
+            raise UserError(f"{name_of(function)} returned {type(result).__name__}, no tensor: {error}") from error
+
+    return call
 
 
 def _stack(decisions: list[Tensor], name: Callable[[int], str]) -> Tensor:

@@ -44,6 +44,7 @@ def call_each(
 
 def name_of(function: Callable[..., Any]) -> str:
     """What errors call a function."""
+    function = getattr(function, "__wrapped__", function)
     return getattr(function, "__qualname__", type(function).__qualname__)
 
 
