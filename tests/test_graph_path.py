@@ -82,7 +82,7 @@ def test_paths_with_negative_costs(shared):
     assert (cost < 0).double().mean() > 0.3
     assert GraphPath().is_feasible(y, graph).all()
     for row, mine in zip(cost.numpy(), values(y, cost), strict=True):
-        matrix = csr_array((row, edges.T.numpy()), shape=(nodes, nodes))
+        matrix = csr_array((row, edges.T.int().numpy()), shape=(nodes, nodes))
         assert float(mine) == pytest.approx(bellman_ford(matrix, indices=0)[7])
 
 

@@ -14,7 +14,7 @@ from dbp.core import Solver
 from dbp.errors import UserError
 from dbp.shapes import normalise
 from dbp.solvers.graphs import Edges, edge_tensor
-from dbp.solvers.instances import fields, naming
+from dbp.solvers.instances import fields, host_rows, naming
 from dbp.solvers.quadratic import align, products
 from dbp.solvers.workers import call_each
 
@@ -56,7 +56,7 @@ class GraphMatching(Solver):
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         leading, n = theta.shape[:-1], theta.shape[-1]
         graphs = self._graphs(instance, leading, n)
-        scores = theta.reshape(math.prod(leading), n).double().cpu().numpy()
+        scores = host_rows(self, theta)
         calls = [(row, *self.nodes, *pair, self.time_limit) for row, pair in zip(scores, graphs, strict=True)]
         y = call_each(align, calls, naming(self, leading), self.workers)
         return torch.from_numpy(np.reshape(y, theta.shape)).to(theta)

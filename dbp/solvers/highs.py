@@ -25,8 +25,8 @@ def maximise(
 
     # HiGHS's tolerances are absolute: without a common scale, small scores would all count as zero.
     cost = -np.ldexp(scores, 10 - np.frexp(np.abs(scores).max(initial=0))[1])
-    rows = [LinearConstraint(A_ub, -np.inf, b_ub)] if A_ub.shape[0] else []
-    rows += [LinearConstraint(A_eq, b_eq, b_eq)] if A_eq.shape[0] else []
+    rows = [LinearConstraint(_narrow(A_ub), -np.inf, b_ub)] if A_ub.shape[0] else []
+    rows += [LinearConstraint(_narrow(A_eq), b_eq, b_eq)] if A_eq.shape[0] else []
     options = {"mip_rel_gap": 0.0} | ({} if time_limit is None else {"time_limit": time_limit})
     problem = {"integrality": integer, "bounds": Bounds(lower, upper), "constraints": rows, "options": options}
     result = milp(cost, **problem)
@@ -43,6 +43,16 @@ _WHY = {
     2: "the program is infeasible: no y meets all of its constraints and bounds",
     3: "the program is unbounded: <theta, y> grows for ever; add bounds or constraints",
 }
+
+
+def _narrow(A: Any) -> Any:
+    """With the indices that SciPy's HiGHS took until 1.14, if A is sparse."""
+    from scipy.sparse import csc_array, issparse
+
+    if not issparse(A):
+        return A
+    A = csc_array(A)
+    return csc_array((A.data, A.indices.astype(np.int32), A.indptr.astype(np.int32)), shape=A.shape)
 
 
 def meets(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dbp.core import Solver
 from dbp.errors import UserError
+from dbp.shapes import require_finite
 
 
 def fields(solver: Solver, instance: Any, *names: str) -> dict[str, Any]:
@@ -38,6 +39,14 @@ def per_row(value: Tensor, event_dim: int, leading: Sequence[int], what: str) ->
             f"it has {event_dim} dims of its own and one entry for each row, or one for all"
         ) from error
     return value.expand(int(np.prod(leading)), *event) if value.ndim == event_dim else wide.reshape(-1, *event)
+
+
+def host_rows(solver: Solver, theta: Tensor) -> np.ndarray:
+    """`[*leading, n]` scores as float64 `[rows, n]` on the host, where looking for NaN costs no synchronisation."""
+    host = theta.cpu()
+    if host is not theta:
+        require_finite(host, solver.event_dim, type(solver).__name__)
+    return host.double().reshape(int(np.prod(theta.shape[:-1])), theta.shape[-1]).numpy()
 
 
 def naming(solver: Solver, leading: Sequence[int]) -> Callable[[int], str]:

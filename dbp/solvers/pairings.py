@@ -15,7 +15,7 @@ from dbp.errors import UserError
 from dbp.shapes import normalise
 from dbp.solvers.graphs import Edges, edge_tensor
 from dbp.solvers.highs import maximise
-from dbp.solvers.instances import fields, naming
+from dbp.solvers.instances import fields, host_rows, naming
 from dbp.solvers.workers import call_each
 
 
@@ -48,7 +48,7 @@ class PerfectMatching(Solver):
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         leading, n = theta.shape[:-1], theta.shape[-1]
         edges = self._edges(instance, leading, n).numpy()
-        scores = theta.reshape(math.prod(leading), n).double().cpu().numpy()
+        scores = host_rows(self, theta)
         calls = [(row, edges if edges.ndim == 2 else edges[index]) for index, row in enumerate(scores)]
         y = call_each(_pair, calls, naming(self, leading), self.workers)
         return torch.from_numpy(np.reshape(y, theta.shape)).to(theta)

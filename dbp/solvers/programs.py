@@ -14,7 +14,7 @@ from dbp.core import Solver
 from dbp.errors import UserError
 from dbp.shapes import normalise
 from dbp.solvers.highs import maximise, meets
-from dbp.solvers.instances import fields, naming, per_row
+from dbp.solvers.instances import fields, host_rows, naming, per_row
 from dbp.solvers.workers import call_each
 
 Vector = tuple[float, ...]
@@ -65,7 +65,7 @@ class IntegerProgram(Solver):
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         leading, n = theta.shape[:-1], theta.shape[-1]
         programs = self._programs(instance, leading, n)
-        scores = theta.reshape(math.prod(leading), n).double().cpu().numpy()
+        scores = host_rows(self, theta)
         calls = [(row, *program, self.time_limit) for row, program in zip(scores, programs, strict=True)]
         y = call_each(maximise, calls, naming(self, leading), self.workers)
         return torch.from_numpy(np.reshape(y, theta.shape)).to(theta)

@@ -35,7 +35,7 @@ def _constraints(n: int, m: int, first: bytes, second: bytes) -> tuple[Any, Any,
     fractional points than p <= v_ik. Source: Adams, Johnson, "Improved linear programming-based lower bounds for the
     quadratic assignment problem", 1994.
     """
-    from scipy.sparse import coo_array, csr_array, eye_array, kron, vstack
+    from scipy.sparse import coo_array, csr_array, vstack
 
     a, b = (np.frombuffer(edges, dtype=np.int64).reshape(-1, 2) for edges in (first, second))
     _check(a, n)
@@ -55,9 +55,10 @@ def _constraints(n: int, m: int, first: bytes, second: bytes) -> tuple[Any, Any,
     row = product - n * m
     place = np.concatenate([row, row, row]), np.concatenate([tail, head, product])
     linked = coo_array((np.repeat([1.0, 1.0, -1.0], len(row)), place), shape=(width - n * m, width))
-    images, origins = kron(eye_array(n), np.ones((1, m))).tocoo(), kron(np.ones((1, n)), eye_array(m)).tocoo()
-    images.resize(n, width)
-    origins.resize(m, width)
+    cell, one = np.arange(n * m), np.ones(n * m)
+    images, origins = (
+        coo_array((one, (node, cell)), shape=(count, width)) for node, count in ((cell // m, n), (cell % m, m))
+    )
     mapped, at_most_once = (images, origins) if n <= m else (origins, images)
     return vstack([*of_first, *of_second]), csr_array(linked), mapped, at_most_once
 
