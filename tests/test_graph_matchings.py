@@ -1,6 +1,7 @@
 """Perfect matchings and graph matchings against enumeration and networkx."""
 
 import itertools
+from dataclasses import replace
 
 import networkx as nx
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from dbp import UserError
-from dbp.solvers import GraphMatching, PerfectMatching
+from dbp.solvers import GraphMatching, PerfectMatching, quadratic
 from dbp.solvers.graphs import grid_edges
 
 
@@ -125,6 +126,69 @@ def test_an_isomorphic_graph_is_recognised():
     solver = GraphMatching((10, 10), edges, second)
     theta = torch.cat([0.01 * torch.eye(10)[image].flatten(), torch.ones(len(edges) * len(second))])
     assert solver(theta)[:100].reshape(10, 10).argmax(1).tolist() == image
+
+
+def small_problems(count):
+    """Solvers that do not prove the optimum, and the same ones that do."""
+    generator = np.random.default_rng(1)
+    for seed in range(count):
+        nodes = tuple(int(x) for x in generator.integers(1, 5, 2))
+        edges = [_some(both(complete(n)), generator) for n in nodes]
+        rough = GraphMatching(nodes, *edges, exact=0)
+        yield rough, replace(rough, exact=12), integers(4, _size(rough), seed=seed)
+
+
+def test_without_a_proof_it_is_still_close():
+    ours, best = [], []
+    for rough, proven, theta in small_problems(40):
+        y = rough(theta)
+        assert rough.is_feasible(y).all()
+        ours.append(values(y, theta))
+        best.append(values(proven(theta), theta))
+    assert (torch.cat(ours) == torch.cat(best)).float().mean() > 0.9
+    assert (torch.cat(ours) < torch.cat(best)).any()  # or the instances are too easy to tell
+
+
+def test_the_gap_bounds_what_is_missing():
+    for rough, proven, theta in small_problems(20):
+        y = rough(theta)
+        missing = values(proven(theta), theta) - values(y, theta)
+        assert (rough.gap(theta, y) >= missing - 1e-4).all()
+        worst = rough.vertices([_size(rough)])[0]
+        assert (rough.gap(theta, worst) >= values(y, theta) - values(worst, theta) - 1e-4).all()
+
+
+def test_a_large_isomorphic_graph_is_recognised_with_no_gap():
+    edges = tuple(sorted(nx.random_regular_graph(3, 18, seed=3).edges))
+    image = torch.randperm(18, generator=rng()).tolist()
+    second = both(tuple((image[i], image[j]) for i, j in edges))
+    solver = GraphMatching((18, 18), edges, second)
+    matched = {(p, second.index((image[i], image[j]))) for p, (i, j) in enumerate(edges)}
+    d = torch.tensor([[1.0 * ((p, q) in matched) for q in range(len(second))] for p in range(len(edges))])
+    theta = torch.cat([torch.zeros(18 * 18), (d + 0.3 * torch.rand(d.shape, generator=rng())).flatten()])
+    y = solver(theta)
+    assert y[: 18 * 18].reshape(18, 18).argmax(1).tolist() == image
+    assert float(solver.gap(theta, y)) == pytest.approx(0, abs=1e-4)
+
+
+def test_exchanges_end_where_none_is_better():
+    """From any start: with the linear program's solution out of the way, the search alone."""
+    solver = GraphMatching((5, 6), complete(5), both(complete(6)))
+    edges = [np.array(solver.first), np.array(solver.second)]
+    theta = integers(10, _size(solver)).double().numpy()
+    for row in theta:
+
+        def score(v, row=row):
+            return row @ np.concatenate([v.ravel(), quadratic.products(v.ravel(), 6, *edges)])
+
+        v = quadratic._improve(row, np.zeros((5, 6)), *edges)
+        assert v.sum() == 5
+        assert score(v) > score(np.eye(5, 6))
+        wide = np.vstack([v, 1 - v.sum(0)])  # the unmatched node's image is no node
+        for i, j in itertools.combinations(range(6), 2):
+            moved = wide.copy()
+            moved[[i, j]] = moved[[j, i]]
+            assert score(moved[:5]) <= score(v)
 
 
 ALIGNMENT_ERRORS = {

@@ -63,7 +63,7 @@ def solver(request):
 
 @pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30])
 def test_optimal_among_all_decisions(solver, scale):
-    theta, everything = scores(solver, 60), solver.vertices([size(solver)])
+    theta, everything = scores(solver, 30), solver.vertices([size(solver)])
     assert solver.is_feasible(everything).all()
     assert len(everything.unique(dim=0)) == len(everything)
     y = solver(scale * theta)

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,10 @@ from torch import Tensor
 
 from dbp.core import Solver
 from dbp.errors import UserError
-from dbp.shapes import normalise
+from dbp.shapes import dot, normalise
 from dbp.solvers.graphs import Edges, edge_tensor
 from dbp.solvers.instances import fields, host_rows, naming
-from dbp.solvers.quadratic import align, products
+from dbp.solvers.quadratic import align, bound, products
 from dbp.solvers.workers import call_each
 
 
@@ -26,9 +26,10 @@ class GraphMatching(Solver):
         max  sum_ik c_ik v_ik  +  sum_{(i,j), (k,l)} d_{ij,kl} v_ik v_jl
 
     v matches all nodes of the smaller graph. theta is c of `[n, m]`, then d of `[edges, edges]`, both flattened:
-    `torch.cat([c.flatten(-2), d.flatten(-2)], -1)`. y, of the same layout, is v, then the products v_ik v_jl. Exact, as
-    an integer program by HiGHS, and meant for graphs of up to about ten nodes. Which of several optima is returned is
-    up to HiGHS, the same in every call.
+    `torch.cat([c.flatten(-2), d.flatten(-2)], -1)`. y, of the same layout, is v, then the products v_ik v_jl. An
+    integer program for HiGHS finds the optimum; for larger graphs its linear relaxation is rounded and improved by
+    exchanges of two images, and `gap` says how far from the optimum that is at most. Which of several optima is
+    returned is up to HiGHS, the same in every call.
 
     An `instance` is a mapping of any of `first` and `second` to tensors in place of the solver's own, of `[edges, 2]`
     for all rows, or of `[*batch, edges, 2]` with graphs for each, where a pair of -1 is padding.
@@ -38,6 +39,7 @@ class GraphMatching(Solver):
         first: the edges of the first graph, pairs of nodes numbered from 0; each has a direction.
         second: those of the second graph. For undirected graphs, list an edge once in `first`, and in both directions
             here.
+        exact: the most nodes of a graph for which the optimum is found.
         workers: processes, at least two, to solve the rows in; 0 solves them here.
         time_limit: seconds for each program.
 
@@ -50,23 +52,25 @@ class GraphMatching(Solver):
     nodes: tuple[int, int]
     first: Edges = ()
     second: Edges = ()
+    exact: int = 12
     workers: int = 0
     time_limit: float | None = None
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
-        leading, n = theta.shape[:-1], theta.shape[-1]
-        graphs = self._graphs(instance, leading, n)
-        scores = host_rows(self, theta)
-        calls = [(row, *self.nodes, *pair, self.time_limit) for row, pair in zip(scores, graphs, strict=True)]
-        y = call_each(align, calls, naming(self, leading), self.workers)
+        y = self._each(align, theta, instance, max(self.nodes) <= self.exact)
         return torch.from_numpy(np.reshape(y, theta.shape)).to(theta)
+
+    def gap(self, theta: Tensor, y: Tensor, instance: Any = None) -> Tensor:
+        """What a matching could score beyond <theta, y> at most, by the linear relaxation: `[*leading]`."""
+        bounds = torch.tensor(self._each(bound, theta, instance), dtype=torch.float64, device=theta.device)
+        return (bounds.reshape(theta.shape[:-1]) - dot(theta.double(), y.double(), 1)).to(theta)
 
     def project(self, theta: Tensor) -> Tensor:
         return normalise(theta, 1)
 
     def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
         leading, n = y.shape[:-1], y.shape[-1]
-        rows = y.reshape(math.prod(leading), n).cpu().numpy()
+        rows = y.double().reshape(math.prod(leading), n).cpu().numpy()
         graphs = self._graphs(instance, leading, n)
         found = [self._is_one(row, *pair) for row, pair in zip(rows, graphs, strict=True)]
         return torch.tensor(found, dtype=torch.bool, device=y.device).reshape(leading)
@@ -82,6 +86,12 @@ class GraphMatching(Solver):
             v = v if n <= m else v.T
             y.append(np.concatenate([v.ravel(), products(v.ravel(), m, first, second)]))
         return torch.tensor(np.stack(y), dtype=torch.get_default_dtype())
+
+    def _each(self, function: Callable[..., Any], theta: Tensor, instance: Any, *options: Any) -> list[Any]:
+        leading, n = theta.shape[:-1], theta.shape[-1]
+        rows = zip(host_rows(self, theta), self._graphs(instance, leading, n), strict=True)
+        calls = [(row, *self.nodes, *pair, *options, self.time_limit) for row, pair in rows]
+        return call_each(function, calls, naming(self, leading), self.workers)
 
     def _is_one(self, y: np.ndarray, first: np.ndarray, second: np.ndarray) -> bool:
         n, m = self.nodes
