@@ -61,11 +61,13 @@ class KMeans(Solver):
         if theta.shape[-2] < self.k:
             raise UserError(f"KMeans: cannot make k={self.k} clusters of {theta.shape[-2]} points")
         z = theta.reshape(-1, *theta.shape[-2:]).double()
-        centres = _spread(z, self.k)
+        centres, moving = _spread(z, self.k), torch.arange(len(z), device=z.device)
         for _ in range(self.iterations):
-            before, centres = centres, _step(z, centres)
-            if torch.equal(before, centres):
+            if not len(moving):
                 break
+            before, after = centres[moving], _step(z[moving], centres[moving])
+            centres[moving] = after
+            moving = moving[(after != before).flatten(1).any(1)]
         return z, centres
 
 
@@ -85,6 +87,8 @@ def _step(z: Tensor, centres: Tensor) -> Tensor:
     members = _members(distances)
     count = members.sum(1).unsqueeze(-1)  # [rows, k, 1]
     means = members.transpose(1, 2) @ z / count.clamp_min(1)
+    if (count > 0).all():
+        return means
     order = distances.amin(-1).argsort(dim=1, descending=True, stable=True)  # the farthest point first
     turn = ((count == 0).cumsum(1) - 1).clamp_min(0)  # the first empty cluster takes the first of them
     far = z.gather(1, order.gather(1, turn[..., 0]).unsqueeze(-1).expand(-1, -1, z.shape[-1]))
