@@ -90,6 +90,8 @@ def test_shapes_and_dtypes(solver, dtype):
     assert torch.equal(y, torch.stack([torch.stack([solver(row) for row in rows]) for rows in theta]))
     assert torch.equal(y, solver(theta.transpose(0, 1).contiguous().transpose(0, 1)))
     assert solver(theta[:0]).shape == (0, *y.shape[1:])
+    assert solver.is_feasible(y[:0]).shape == (0, 2)
+    assert solver.is_feasible(y).shape == (3, 2)
     assert torch.equal(solver(theta), y)
 
 

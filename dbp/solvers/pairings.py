@@ -61,6 +61,8 @@ class PerfectMatching(Solver):
         flat = y.reshape(math.prod(leading), n)
         tail, head = self._edges(instance, leading, n).to(y.device).expand(len(flat), n, 2).unbind(-1)
         usable = (tail >= 0) & (tail != head)
+        if not flat.numel():
+            return torch.ones(leading, dtype=torch.bool, device=y.device)
         last = torch.maximum(tail, head).amax(1, keepdim=True)
         node = torch.arange(int(last.max()) + 1, device=y.device)
         degree = torch.zeros(len(flat), len(node), dtype=y.dtype, device=y.device)
