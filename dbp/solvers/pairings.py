@@ -18,6 +18,8 @@ from dbp.solvers.highs import maximise
 from dbp.solvers.instances import fields, host_rows, naming
 from dbp.solvers.workers import call_each
 
+_NONE = "the graph has no perfect matching"
+
 
 @dataclass(frozen=True)
 class PerfectMatching(Solver):
@@ -94,9 +96,6 @@ def _pair(scores: np.ndarray, edges: np.ndarray) -> np.ndarray:
     solve = partial(_program, edges=edges[usable]) if sides is None else partial(_assign, sides=sides)
     y[usable] = solve(scores[usable], nodes)
     return y
-
-
-_NONE = "the graph has no perfect matching"
 
 
 def _assign(scores: np.ndarray, nodes: int, sides: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
