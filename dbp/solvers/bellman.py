@@ -1,0 +1,109 @@
+"""Bellman and Ford's shortest paths, for a batch of costs or of graphs."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Graphs(NamedTuple):
+    """Where each row's path runs; rows may share a graph.
+
+    All rows of one graph are the columns of one table of distances, so that a step handles a node for all of them at
+    once. Graphs of their own are one graph, their disjoint union, with one column.
+    """
+
+    edges: Tensor  # [edges, 2], or [rows, edges, 2]; -1 is padding
+    source: Tensor  # [rows]
+    target: Tensor  # [rows]
+    nodes: int
+
+    @property
+    def shared(self) -> bool:
+        return self.edges.ndim == 2
+
+    def cells(self, node: Tensor) -> Tensor:
+        """Where the table, flattened, has each row's node."""
+        row = torch.arange(len(node), device=node.device)
+        return node * len(node) + row if self.shared else row * self.nodes + node
+
+    def union(self) -> tuple[Tensor, Tensor]:
+        """Tails and heads as rows of the table; padding becomes a loop."""
+        edges = self.edges.clamp_min(0)
+        if not self.shared:
+            rows = torch.arange(len(edges), device=edges.device)
+            edges = (edges + self.nodes * rows.reshape(-1, 1, 1)).flatten(0, 1)
+        tail, head = edges.T.contiguous()
+        return tail, head
+
+    def by_edge(self, x: Tensor) -> Tensor:
+        """`[rows, edges]` as the table has it, an edge a row."""
+        return x.T.contiguous() if self.shared else x.reshape(-1, 1)
+
+    def by_row(self, x: Tensor) -> Tensor:
+        """The table as `[rows, nodes]`."""
+        return x.T if self.shared else x.reshape(-1, self.nodes)
+
+
+def paths(graphs: Graphs, cost: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Shortest paths for costs of `[rows, edges]`.
+
+    Returns:
+        0/1 edges, `[rows, edges]`; which rows have a cycle of negative cost; which have no path.
+    """
+    padding = (graphs.edges < 0).any(-1)
+    cost = graphs.by_edge(cost.masked_fill(padding, torch.inf) if padding.any() else cost)
+    tail, head = graphs.union()
+    distance, settled = _relax(graphs, tail, head, cost)
+    y, looped = _trace(graphs, _last_edges(graphs, tail, head, cost, distance, settled))
+    endless = graphs.by_row(settled == graphs.nodes).any(1) | looped
+    return y, endless, distance.take(graphs.cells(graphs.target)).isinf()
+
+
+def _relax(graphs: Graphs, tail: Tensor, head: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
+    """Each node's distance, and the step that settled it: at most nodes - 1, unless a cycle makes it fall for ever."""
+    columns = cost.shape[1]
+    distance = cost.new_full((len(graphs.source) * graphs.nodes // max(columns, 1), columns), torch.inf)
+    distance.put_(graphs.cells(graphs.source), cost.new_zeros(len(graphs.source)))
+    settled = torch.zeros_like(distance, dtype=torch.int32)
+    fell = (distance == 0).any(1)
+    for step in range(1, graphs.nodes + 1):
+        active = fell[tail].nonzero().squeeze(1)
+        if not len(active):
+            break
+        reached = torch.zeros_like(fell).index_fill(0, head[active], True)
+        nodes, place = reached.nonzero().squeeze(1), reached.cumsum(0) - 1
+        before, through = distance[nodes], distance[tail[active]] + cost[active]
+        into = place[head[active]].unsqueeze(1).expand_as(through)
+        distance[nodes] = best = before.scatter_reduce(0, into, through, "amin")
+        closer = best < before
+        settled[nodes] = settled[nodes].masked_fill(closer, step)
+        fell = torch.zeros_like(fell).index_copy(0, nodes, closer.any(1))
+    return distance, settled
+
+
+def _last_edges(graphs: Graphs, tail: Tensor, head: Tensor, cost: Tensor, distance: Tensor, settled: Tensor) -> Tensor:
+    """The edge that ends the path to each node, as its row counts edges; their number where there is none.
+
+    It must come from a node settled earlier: edges of cost zero could lead round in a circle.
+    """
+    n = graphs.edges.shape[-2]
+    index = torch.arange(n, device=cost.device).repeat(len(tail) // max(n, 1)).unsqueeze(1)
+    tight = (distance[tail] + cost == distance[head]) & (settled[tail] < settled[head])
+    none = torch.full_like(distance, n, dtype=torch.long)
+    return none.scatter_reduce(0, head.unsqueeze(1).expand_as(cost), torch.where(tight, index, n), "amin")
+
+
+def _trace(graphs: Graphs, last: Tensor) -> tuple[Tensor, Tensor]:
+    """From each target back to the source; and the rows where that does not end, which only rounding can cause."""
+    node, rows, n = graphs.target, len(graphs.target), graphs.edges.shape[-2]
+    row = torch.arange(rows, device=node.device)
+    y = torch.zeros(rows, n + 1, device=node.device)
+    tails = graphs.edges[..., 0].expand(rows, n)
+    for _ in range(graphs.nodes):
+        edge = last.take(graphs.cells(node))
+        y[row, edge] = 1
+        if (edge == n).all():
+            break
+        node = torch.where(edge < n, tails[row, edge.clamp_max(n - 1)], node)
+    return y[:, :n], last.take(graphs.cells(node)) < n

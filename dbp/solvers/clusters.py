@@ -1,0 +1,104 @@
+"""Clusters: k centres for n points."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dbp.core import Solver
+from dbp.errors import UserError
+
+
+@dataclass(frozen=True)
+class KMeans(Solver):
+    """Lloyd's algorithm: k centres, each the mean of the points that are nearest to it.
+
+        z of [*leading, n, d]  ->  centres of [*leading, k, d]
+
+    Deterministic: it starts with the point nearest to the mean and adds the point farthest from all chosen so far; ties
+    go to the lowest index. A centre without points moves to the point farthest from its own centre, so that a cluster
+    is empty only if there are fewer than k distinct points. Distances are in float64. The relaxation is one soft step
+    from the solution, weights softmax(-|z_i - c_j|^2 / temperature) over j.
+
+    Args:
+        k: how many centres, from 1 to the number of points.
+        assign: return each point's cluster instead of the centres: 0/1 memberships of `[*leading, n, k]`.
+        iterations: the most steps; it stops earlier when no instance changes.
+
+    Raises:
+        UserError: there are fewer than k points.
+
+    Source: Lloyd, "Least squares quantization in PCM", IEEE Transactions on Information Theory 28, 1982; the start:
+    Gonzalez, "Clustering to minimize the maximum intercluster distance", Theoretical Computer Science 38, 1985.
+    """
+
+    event_dim = 2
+    k: int
+    assign: bool = False
+    iterations: int = 100
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or self.iterations < 1:
+            raise UserError(f"KMeans: k and iterations must be at least 1, got {self.k} and {self.iterations}")
+
+    def solve(self, theta: Tensor, instance: Any) -> Tensor:
+        z, centres = self._fit(theta)
+        y = _members(_distances(z, centres)) if self.assign else centres
+        return y.reshape(*theta.shape[:-2], *y.shape[1:]).to(theta)
+
+    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+        with torch.no_grad():
+            centres = self._fit(theta)[1].reshape(*theta.shape[:-2], self.k, theta.shape[-1]).to(theta)
+        squares = (theta.unsqueeze(-2) - centres.unsqueeze(-3)).square().sum(-1)  # [*leading, n, k]
+        weights = (-squares / temperature).softmax(-1)
+        if self.assign:
+            return weights
+        total = weights.sum(-2).unsqueeze(-1).clamp_min(torch.finfo(theta.dtype).tiny)
+        return weights.transpose(-1, -2) @ theta / total
+
+    def _fit(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        if theta.shape[-2] < self.k:
+            raise UserError(f"KMeans: cannot make k={self.k} clusters of {theta.shape[-2]} points")
+        z = theta.reshape(-1, *theta.shape[-2:]).double()
+        centres, moving = _spread(z, self.k), torch.arange(len(z), device=z.device)
+        for _ in range(self.iterations):
+            if not len(moving):
+                break
+            before, after = centres[moving], _step(z[moving], centres[moving])
+            centres[moving] = after
+            moving = moving[(after != before).flatten(1).any(1)]
+        return z, centres
+
+
+def _spread(z: Tensor, k: int) -> Tensor:
+    """The point nearest to the mean, then k - 1 times the one farthest from all chosen."""
+    rows = torch.arange(len(z), device=z.device)
+    index = _distances(z, z.mean(1, keepdim=True))[..., 0].argmin(1)
+    centres, gap = [z[rows, index]], z.new_full(z.shape[:2], torch.inf)
+    for _ in range(k - 1):
+        gap = torch.minimum(gap, _distances(z, centres[-1].unsqueeze(1))[..., 0])
+        centres.append(z[rows, gap.argmax(1)])
+    return torch.stack(centres, 1)
+
+
+def _step(z: Tensor, centres: Tensor) -> Tensor:
+    distances = _distances(z, centres)
+    members = _members(distances)
+    count = members.sum(1).unsqueeze(-1)  # [rows, k, 1]
+    means = members.transpose(1, 2) @ z / count.clamp_min(1)
+    if (count > 0).all():
+        return means
+    order = distances.amin(-1).argsort(dim=1, descending=True, stable=True)  # the farthest point first
+    turn = ((count == 0).cumsum(1) - 1).clamp_min(0)  # the first empty cluster takes the first of them
+    far = z.gather(1, order.gather(1, turn[..., 0]).unsqueeze(-1).expand(-1, -1, z.shape[-1]))
+    return torch.where(count > 0, means, far)
+
+
+def _members(distances: Tensor) -> Tensor:
+    return torch.zeros_like(distances).scatter(-1, distances.argmin(-1, keepdim=True), 1)
+
+
+def _distances(z: Tensor, centres: Tensor) -> Tensor:
+    """Euclidean, `[rows, n, k]`, from differences: equal points have equal distances."""
+    return torch.cdist(z, centres, compute_mode="donot_use_mm_for_euclid_dist")

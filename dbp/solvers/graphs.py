@@ -1,0 +1,133 @@
+"""Graphs: shortest paths along the edges of a directed graph."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dbp.core import Solver
+from dbp.errors import UserError
+from dbp.shapes import normalise
+from dbp.solvers.bellman import Graphs, paths
+from dbp.solvers.instances import fields, naming, per_row
+
+Edges = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class GraphPath(Solver):
+    """The shortest path along the edges of a directed graph: theta = -costs, y = 1 on the path's edges, both `[edges]`.
+
+    By the algorithm of Bellman and Ford, for all rows at once; costs may be negative (theta positive) where no cycle's
+    is. Of paths of one cost it takes one with fewest edges, and of these, from the target back, the edges of lowest
+    index.
+
+    An `instance` is a mapping of any of these names to tensors, which take the place of the solver's own: `edges` of
+    `[edges, 2]` for all rows, or of `[*batch, edges, 2]` with a graph for each, where a pair of -1 is padding; `source`
+    and `target` of `[*batch]`.
+
+    Args:
+        edges: pairs (tail, head) of nodes numbered from 0; an undirected edge is two.
+        source: where the path starts.
+        target: where it ends; -1 for the last node.
+
+    Raises:
+        UserError: the target cannot be reached, or the source reaches a cycle of negative cost; it names the row.
+
+    Source: Bellman, "On a routing problem", Quarterly of Applied Mathematics 16, 1958.
+    """
+
+    edges: Edges = ()
+    source: int = 0
+    target: int = -1
+
+    def solve(self, theta: Tensor, instance: Any) -> Tensor:
+        leading, n = theta.shape[:-1], theta.shape[-1]
+        graphs = self._graphs(instance, leading, n, theta.device)
+        if 0 in leading:
+            return torch.zeros_like(theta)
+        cost = -theta.reshape(math.prod(leading), n).to(torch.promote_types(theta.dtype, torch.float32))
+        y, endless, lost = paths(graphs, cost)
+        name = naming(self, leading)
+        if endless.any():
+            raise UserError(f"{name(int(endless.int().argmax()))}: the source reaches a cycle of negative cost")
+        if lost.any():
+            raise UserError(f"{name(int(lost.int().argmax()))}: no path leads from the source to the target")
+        return y.reshape(theta.shape).to(theta)
+
+    def project(self, theta: Tensor) -> Tensor:
+        return normalise(theta, 1)
+
+    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+        leading, n = y.shape[:-1], y.shape[-1]
+        edges, source, target, nodes = self._graphs(instance, leading, n, y.device)
+        tail, head = edges.expand(len(source), n, 2).unbind(-1)
+        chosen, at, steps = y.reshape(len(source), n) == 1, source, torch.zeros_like(source)
+        for _ in range(nodes):
+            leaving = chosen & (tail == at.unsqueeze(1))
+            going = leaving.any(1) & (at != target)
+            along = (leaving * head).sum(1)
+            at, steps = torch.where(going, along, at), steps + going
+        binary = ((y == 0) | (y == 1)).all(-1)
+        return binary & ((at == target) & (steps == chosen.sum(1))).reshape(leading)
+
+    def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
+        """All simple paths from the source to the target: `[count, edges]`."""
+        edges, source, target, _ = self._graphs(instance, (), shape[0], "cpu")
+        found = list(_simple_paths(edges.tolist(), int(source), int(target), ()))
+        y = torch.zeros(len(found), shape[0])
+        for row, path in zip(y, found, strict=True):
+            row[list(path)] = 1
+        return y
+
+    def _graphs(self, instance: Any, leading: Sequence[int], n: int, device: torch.device | str) -> Graphs:
+        given = fields(self, instance, "edges", "source", "target")
+        edges = edge_tensor(given["edges"], leading, device, n)
+        source, target = (
+            per_row(torch.as_tensor(given[name], device=device), 0, leading, name) for name in ("source", "target")
+        )
+        last = edges.amax((-2, -1)) if n else torch.zeros_like(target)
+        target = torch.where(target == -1, last, target)
+        ends = torch.stack([source, target])
+        if ends.numel() and ends.min() < 0:
+            raise UserError(
+                "GraphPath: source and target are nodes, numbered from 0 (or -1: the last node, as a target)"
+            )
+        nodes = 1 + max((int(x.max()) for x in (edges, ends) if x.numel()), default=0)
+        return Graphs(edges, source, target, nodes)
+
+
+def edge_tensor(edges: Any, leading: Sequence[int], device: torch.device | str, scores: int | None = None) -> Tensor:
+    """`[edges, 2]` for a graph that all rows share, `[rows, edges, 2]` for one each.
+
+    Raises:
+        UserError: these are no pairs of nodes, or not as many as there are scores.
+    """
+    tensor = torch.as_tensor(edges, dtype=torch.long, device=device)
+    if not tensor.numel():
+        tensor = tensor.reshape(0, 2)
+    if tensor.ndim < 2 or tensor.shape[-1] != 2 or (tensor.numel() and tensor.min() < -1):
+        raise UserError(f"edges are pairs of nodes numbered from 0, [edges, 2]; got shape {list(tensor.shape)}")
+    if scores not in (None, tensor.shape[-2]):
+        raise UserError(f"theta has {scores} scores for a graph of {tensor.shape[-2]} edges; it needs one for each")
+    return tensor if tensor.ndim == 2 else per_row(tensor, 2, leading, "edges")
+
+
+def grid_edges(height: int, width: int) -> Edges:
+    """The edges of a grid between 4-neighbours, right and down, node by node; its nodes are numbered row by row."""
+    right = [(node, node + 1) for node in range(height * width) if (node + 1) % width]
+    down = [(node, node + width) for node in range((height - 1) * width)]
+    return tuple(sorted(right + down))
+
+
+def _simple_paths(edges: list[list[int]], at: int, target: int, path: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    if at == target:
+        yield path
+        return
+    seen = {edges[edge][0] for edge in path}
+    for index, (tail, head) in enumerate(edges):
+        if tail == at and head != at and head not in seen:
+            yield from _simple_paths(edges, head, target, (*path, index))

@@ -1,0 +1,136 @@
+"""Shortest paths against enumeration, SciPy and networkx."""
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import bellman_ford
+
+from dbp import UserError
+from dbp.solvers import GraphPath
+from dbp.solvers.graphs import grid_edges
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def integers(*shape, low=-9, high=10, seed=0):
+    return torch.randint(low, high, shape, generator=rng(seed)).float()
+
+
+def values(y, theta):
+    return (y * theta).sum(-1)
+
+
+def both(edges):
+    return (*edges, *((j, i) for i, j in edges))
+
+
+def complete(n):
+    return tuple((i, j) for j in range(n) for i in range(j))
+
+
+def random_graphs(count, seed):
+    generator = np.random.default_rng(seed)
+    for _ in range(count):
+        nodes, edges = generator.integers(1, 6), generator.integers(1, 14)
+        pairs = torch.from_numpy(generator.integers(0, nodes, (edges, 2)))
+        source, target = (torch.tensor(int(x)) for x in generator.integers(0, nodes, 2))
+        yield {"edges": pairs, "source": source, "target": target}
+
+
+def test_paths_are_shortest_then_of_fewest_edges_then_lowest_from_the_end():
+    solver, lost = GraphPath(), 0
+    for seed, graph in enumerate(random_graphs(300, 0)):
+        n = len(graph["edges"])
+        theta, paths = -integers(1, n, low=0, high=4, seed=seed).abs(), solver.vertices([n], graph)
+        if not len(paths):
+            lost += 1
+            with pytest.raises(UserError, match=r"row \[0\]: no path"):
+                solver(theta, graph)
+            continue
+        value = values(paths, theta)
+        best = paths[value == value.max()]
+        best = best[best.sum(-1) == best.sum(-1).min()].tolist()
+        expected = min(best, key=lambda y: _from_the_end(y, graph["edges"].tolist(), int(graph["target"])))
+        assert solver(theta, graph)[0].tolist() == expected
+    assert 20 < lost < 200
+
+
+def _from_the_end(y, edges, target):
+    order = []
+    while any(y):
+        index = next(i for i, chosen in enumerate(y) if chosen and edges[i][1] == target)
+        y = [0 if i == index else chosen for i, chosen in enumerate(y)]
+        target = edges[index][0]
+        order.append(index)
+    return order
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_paths_with_negative_costs(shared):
+    """On random graphs where potentials make every cycle's cost positive, lengths are those of SciPy."""
+    nodes, rows = 12, 25
+    edges = torch.tensor(both(complete(nodes)))[:100]
+    potential = 20 * torch.randn(rows, nodes, generator=rng(), dtype=torch.float64)
+    cost = torch.rand(rows, 100, generator=rng(1), dtype=torch.float64)
+    cost += potential[:, edges[:, 1]] - potential[:, edges[:, 0]]
+    graph = {"edges": edges if shared else edges.expand(rows, -1, 2), "target": torch.tensor(7)}
+    y = GraphPath()(-cost, graph)
+    assert (cost < 0).double().mean() > 0.3
+    assert GraphPath().is_feasible(y, graph).all()
+    for row, mine in zip(cost.numpy(), values(y, cost), strict=True):
+        matrix = csr_array((row, edges.T.int().numpy()), shape=(nodes, nodes))
+        assert float(mine) == pytest.approx(bellman_ford(matrix, indices=0)[7])
+
+
+def test_paths_between_ends_of_their_own():
+    edges, theta = both(grid_edges(4, 4)), -torch.rand(3, 20, 48, generator=rng())
+    ends = torch.randint(0, 16, (2, 20), generator=rng(1))
+    y = GraphPath(edges)(theta, {"source": ends[0], "target": ends[1]})
+    for row in range(20):
+        alone = GraphPath(edges, *ends[:, row].tolist())
+        assert torch.equal(alone(theta[:, row]), y[:, row])
+
+
+@pytest.mark.parametrize("n", [5, 12])
+def test_paths_on_a_large_grid(n):
+    edges = grid_edges(n, n)
+    theta = -torch.rand(20, len(edges), generator=rng(), dtype=torch.float64)
+    y = GraphPath(edges)(theta)
+    assert torch.equal(y.sum(-1), torch.full((20,), 2.0 * n - 2).double())
+    for row, mine in zip(theta.tolist(), values(y, theta), strict=True):
+        graph = nx.DiGraph()
+        graph.add_weighted_edges_from([(*edge, -score) for edge, score in zip(edges, row, strict=True)])
+        assert float(mine) == pytest.approx(-nx.dijkstra_path_length(graph, 0, n * n - 1))
+
+
+CYCLE = ((0, 1), (1, 2), (2, 1), (2, 3))
+PATH_ERRORS = {
+    "negative cycle": (GraphPath(CYCLE), [[-1, -1, 0, -1], [-1, 2, -1, -1]], r"row \[1\].*negative cost"),
+    "negative loop": (GraphPath(((0, 0),), target=0), [[-1], [1]], r"row \[1\].*negative cost"),
+    "unreachable": (GraphPath(((0, 1), (2, 1))), [[-1, -1], [-1, -1]], r"row \[0\].*no path"),
+    "no edges": (GraphPath(target=1), [[], []], r"row \[0\].*no path"),
+    "scores": (GraphPath(CYCLE), [[1]], "1 scores for a graph of 4 edges"),
+    "triples": (GraphPath(((0, 1, 2),)), [[1]], "pairs"),
+    "nodes": (GraphPath(((0, -2),)), [[1]], "numbered from 0"),
+    "source": (GraphPath(CYCLE, source=-1), [[0, 0, 0, 0]], "source and target"),
+    "outside": (GraphPath(CYCLE, target=9), [[0, 0, 0, 0]], r"row \[0\].*no path"),
+}
+
+
+@pytest.mark.parametrize("name", PATH_ERRORS)
+def test_path_errors(name):
+    solver, theta, message = PATH_ERRORS[name]
+    with pytest.raises(UserError, match=message):
+        solver(torch.tensor(theta, dtype=torch.float32))
+
+
+def test_negative_cycles_in_graphs_of_their_own():
+    theta = torch.tensor([[-1.0, -1, 0, -1], [-1.0, 2, -1, -1]])
+    with pytest.raises(UserError, match=r"row \[1\].*negative cost"):
+        GraphPath()(theta, {"edges": torch.tensor(CYCLE).expand(2, 4, 2)})
+    # out of the source's reach it does no harm
+    assert GraphPath(CYCLE, source=3)(theta).sum() == 0
