@@ -14,7 +14,19 @@ tasks = Registry(
 )  # fmt: skip
 solvers = Registry(
     "solver", "solvers", "dbp.core:Solver",
-    {"one_hot": "dbp.solvers:OneHot", "top_k": "dbp.solvers:TopK", "threshold": "dbp.solvers:Threshold"},
+    {
+        "one_hot": "dbp.solvers:OneHot",
+        "top_k": "dbp.solvers:TopK",
+        "threshold": "dbp.solvers:Threshold",
+        "binary": "dbp.solvers:Binary",
+        "signum": "dbp.solvers:Signum",
+        "any": "dbp.solvers:Or",
+        "k_means": "dbp.solvers:KMeans",
+        "graph_path": "dbp.solvers:GraphPath",
+        "perfect_matching": "dbp.solvers:PerfectMatching",
+        "graph_matching": "dbp.solvers:GraphMatching",
+        "integer_program": "dbp.solvers:IntegerProgram",
+    },
 )  # fmt: skip
 estimators = Registry(
     "estimator", "estimators", "dbp.core:Estimator",
