@@ -11,6 +11,7 @@ from dbp.core import Noise, Solver, Tractable
 from dbp.errors import UserError
 from dbp.noises import Gumbel, Logistic
 from dbp.shapes import centre, normalise
+from dbp.solvers import native
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,8 @@ class TopK(Solver):
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         self._check(theta)
-        least = theta.topk(self.k, -1, sorted=False).values.amin(-1, keepdim=True)
-        above, tied = theta > least, theta == least
-        room = self.k - above.sum(-1, keepdim=True)
-        return (above | tied & (tied.cumsum(-1) <= room)).to(theta)
+        wide = native.widen(theta)
+        return (top_k if native.serves(wide) else top_k_torch)(wide, self.k).to(theta)
 
     def project(self, theta: Tensor) -> Tensor:
         return normalise(centre(theta, 1), 1)
@@ -113,3 +112,20 @@ class Threshold(Tractable):
         p = torch.sigmoid(theta)
         u = torch.where(y.bool(), 1 - p + v * p, v * (1 - p))
         return theta + torch.logit(u.clamp(tiny, 1 - tiny))
+
+
+@native.operator
+def top_k(theta: Tensor, k: int) -> Tensor:
+    """`TopK` by the kernel: bisection on the bits of the k-th largest score."""
+    theta = theta.contiguous()
+    y = torch.empty_like(theta)
+    native.call("top_k", (theta, y), theta.shape[:-1].numel(), theta.shape[-1], k)
+    return y
+
+
+def top_k_torch(theta: Tensor, k: int) -> Tensor:
+    """`TopK` by torch's, which leaves it open which of equal scores it takes: they are counted again."""
+    least = theta.topk(k, -1, sorted=False).values.amin(-1, keepdim=True)
+    above, tied = theta > least, theta == least
+    room = k - above.sum(-1, keepdim=True)
+    return (above | tied & (tied.cumsum(-1) <= room)).to(theta)
