@@ -1,6 +1,6 @@
 """Builds the kernels of `dbp/solvers/native`: plain shared libraries without Python.h or torch, one for all Pythons.
 
-The same sources are compiled for each instruction set, and the library that fits the machine is chosen when it is loaded.
+The same sources are compiled for each instruction set; the library that fits the machine is chosen on import.
 
 Everything else is in pyproject.toml. Without a compiler the package installs all the same and runs on torch.
 """

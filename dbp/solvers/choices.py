@@ -1,5 +1,6 @@
 """Choosing: one of n, k of n, or each for itself."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -32,6 +33,12 @@ class OneHot(Tractable):
 
     def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
         return (theta / temperature).softmax(-1)
+
+    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+        return _is_mark(y).all(-1) & (y.sum(-1) == 1)
+
+    def vertices(self, shape: tuple[int, ...], instance: Any = None) -> Tensor:
+        return torch.eye(*shape)
 
     def log_prob(self, theta: Tensor, y: Tensor) -> Tensor:
         return (y * theta.log_softmax(-1)).sum(-1)
@@ -81,6 +88,13 @@ class TopK(Solver):
             total = total + chosen
         return total
 
+    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+        return _is_mark(y).all(-1) & (y.sum(-1) == self.k)
+
+    def vertices(self, shape: tuple[int, ...], instance: Any = None) -> Tensor:
+        chosen = torch.tensor(list(itertools.combinations(range(*shape), self.k)), dtype=torch.int64)
+        return torch.zeros(len(chosen), *shape).scatter(-1, chosen, 1) if len(chosen) else torch.zeros(0, *shape)
+
     def _check(self, theta: Tensor) -> None:
         if self.k > theta.shape[-1]:
             raise UserError(f"TopK: cannot choose k={self.k} of {theta.shape[-1]} scores")
@@ -102,6 +116,12 @@ class Threshold(Tractable):
     def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
         return torch.sigmoid(theta / temperature)
 
+    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+        return _is_mark(y)
+
+    def vertices(self, shape: tuple[int, ...] = (), instance: Any = None) -> Tensor:
+        return torch.tensor([0.0, 1.0])
+
     def log_prob(self, theta: Tensor, y: Tensor) -> Tensor:
         return -F.binary_cross_entropy_with_logits(theta, y, reduction="none")
 
@@ -112,6 +132,10 @@ class Threshold(Tractable):
         p = torch.sigmoid(theta)
         u = torch.where(y.bool(), 1 - p + v * p, v * (1 - p))
         return theta + torch.logit(u.clamp(tiny, 1 - tiny))
+
+
+def _is_mark(y: Tensor) -> Tensor:
+    return (y == 0) | (y == 1)
 
 
 @native.operator
