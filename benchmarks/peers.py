@@ -1,6 +1,7 @@
 """The same work by other libraries, as they are used: for a loop over instances, the function of one instance."""
 
 import heapq
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,10 @@ from benchmarks.graphs import Edges
 from dbp.solvers.grid import shortest_path
 
 Array = NDArray[Any]
+
+
+def each(function: Callable[..., object], batch: Array, *arguments: object) -> list[object]:
+    return [function(instance, *arguments) for instance in batch]
 
 
 def heapq_dijkstra(cost: Array) -> Array:
@@ -69,7 +74,7 @@ def scipy_block(costs: Array, edges: Edges) -> Array:
     graph = csr_matrix((flat[:, edges.end].ravel(), (edges.end + shift).ravel(), rows), shape=(batch * n, batch * n))
     result = dijkstra(graph, indices=shift.ravel(), return_predecessors=True, min_only=True)
     path = np.zeros(batch * n)
-    for end in shift.ravel() + n - 1:
+    for end in (shift.ravel() + n - 1).tolist():
         _mark(result[1], (batch * n,), end, path)
     return path.reshape(costs.shape)
 
@@ -102,6 +107,10 @@ def grid_path_torch(theta: Tensor) -> Tensor:
 
 def topk_scatter(x: Tensor, k: int) -> Tensor:
     return torch.zeros_like(x).scatter(-1, x.topk(k, -1, sorted=False).indices, 1)
+
+
+def argsort_twice(x: Tensor) -> Tensor:
+    return 1 + x.argsort(-1).argsort(-1)
 
 
 def numpy_rank(x: Array) -> Array:

@@ -1,14 +1,15 @@
 """Solvers against what people use for the same work: `python -m benchmarks.solvers [WORK ...]` writes results.md.
 
-To add a work: a function that yields a `Case` for each size, listed in WORKS. Ours comes first in its candidates; a peer
-that is not installed is left out; a slow one is given a slice of the batch by `some`.
+To add a work: a function that yields a `Case` for each size, listed in WORKS. Ours comes first among its candidates; a
+slow peer is given a slice of the batch; one that is not installed is left out (NEEDS).
 """
 
 import importlib.util
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,15 +29,15 @@ class Case:
     """One row of a table: candidates that solve `batch` instances in a call, ours first.
 
     Args:
-        share: for a peer that gets only a slice of the batch, how many instances that is.
-        target: for a peer, the ratio that ours is to reach.
+        slices: for peers that get only a slice of the batch, how many instances that is.
+        targets: for peers, the ratio that ours is to reach.
     """
 
     name: str
     batch: int
     candidates: Candidates
-    share: dict[str, int] = field(default_factory=dict)
-    target: dict[str, float] = field(default_factory=dict)
+    slices: Mapping[str, int] = field(default_factory=dict)
+    targets: Mapping[str, float] = field(default_factory=dict)
 
 
 Work = Callable[[], Iterator[Case]]
@@ -46,66 +47,49 @@ def grid_paths() -> Iterator[Case]:
     for size in (12, 18, 24, 30):
         for batch in (70, 700):
             theta = -torch.rand(batch, size, size)
-            few = -theta[:4].numpy()
-            some = {name: few for name in ("heapq", "networkx", "rustworkx", "scipy loop")}
-            network = graphs.grid(size, size)
-            yield Case(
-                f"{size} x {size}, batch {batch}",
-                batch,
-                {
-                    "ours": lambda theta=theta: GridPath()(theta),
-                    "our Dijkstra": lambda theta=theta: grid_path(theta, None, None, None, 8, False),
-                    "our torch": lambda theta=theta: peers.grid_path_torch(theta),
-                    "scipy, one graph": lambda theta=theta, n=network: peers.scipy_block(-theta.numpy(), n),
-                    "scipy loop": lambda few=few, n=network: [peers.scipy_one(c, n) for c in few],
-                    "rustworkx": lambda few=few, n=network: [peers.rustworkx_one(c, n) for c in few],
-                    "networkx": lambda few=few: [peers.networkx_one(c) for c in few],
-                    "heapq": lambda few=few: [peers.heapq_dijkstra(c) for c in few],
-                },
-                {name: len(slice_) for name, slice_ in some.items()},
-                {"our Dijkstra": 6, "scipy, one graph": 50, "scipy loop": 50, "heapq": 1500},
-            )
+            costs, few = -theta.numpy(), -theta[:4].numpy()
+            edges = graphs.grid(size, size)
+            loops: Candidates = {
+                "scipy loop": partial(peers.each, peers.scipy_one, few, edges),
+                "rustworkx": partial(peers.each, peers.rustworkx_one, few, edges),
+                "networkx": partial(peers.each, peers.networkx_one, few),
+                "heapq": partial(peers.each, peers.heapq_dijkstra, few),
+            }
+            candidates: Candidates = {
+                "ours": partial(GridPath(), theta),
+                "our Dijkstra": partial(grid_path, theta, None, None, None, 8, False),
+                "our torch": partial(peers.grid_path_torch, theta),
+                "scipy, one graph": partial(peers.scipy_block, costs, edges),
+            }
+            targets = {"our Dijkstra": 6, "scipy, one graph": 50, "scipy loop": 50, "heapq": 1500}
+            slices = dict.fromkeys(loops, len(few))
+            yield Case(f"{size} x {size}, batch {batch}", batch, candidates | loops, slices, targets)
 
 
 def top_k() -> Iterator[Case]:
-    for n, k, batch in (
-        (128, 10, 100),
-        (128, 10, 10_000),
-        (128, 32, 10_000),
-        (1000, 10, 700),
-        (1000, 250, 700),
-        (10_000, 10, 100),
-        (10_000, 2500, 100),
-        (10_000, 2500, 1000),
-    ):
+    sizes = [(128, 10, 100), (128, 10, 10_000), (128, 32, 10_000), (1000, 10, 700), (1000, 250, 700)]
+    for n, k, batch in [*sizes, (10_000, 10, 100), (10_000, 2500, 100), (10_000, 2500, 1000)]:
         x = torch.randn(batch, n)
-        yield Case(
-            f"n {n}, k {k}, batch {batch}",
-            batch,
-            {
-                "ours": lambda x=x, k=k: TopK(k)(x),
-                "our torch": lambda x=x, k=k: top_k_torch(x, k),
-                "topk + scatter": lambda x=x, k=k: peers.topk_scatter(x, k),
-                "memcpy": lambda x=x: x.clone(),
-            },
-            target={"topk + scatter": 4 if 4 * k >= n else 1.3},
-        )
+        candidates: Candidates = {
+            "ours": partial(TopK(k), x),
+            "our torch": partial(top_k_torch, x, k),
+            "topk + scatter": partial(peers.topk_scatter, x, k),
+            "memcpy": x.clone,
+        }
+        targets = {"topk + scatter": 4 if 4 * k >= n else 1.3}
+        yield Case(f"n {n}, k {k}, batch {batch}", batch, candidates, targets=targets)
 
 
 def rank() -> Iterator[Case]:
     for n, batch in ((16, 1000), (128, 1000), (1000, 100), (10_000, 10)):
         x = torch.randn(batch, n)
-        yield Case(
-            f"n {n}, batch {batch}",
-            batch,
-            {
-                "ours": lambda x=x: Rank()(x),
-                "our torch": lambda x=x: rank_torch(x),
-                "argsort twice": lambda x=x: 1 + x.argsort(-1).argsort(-1),
-                "numpy": lambda x=x: peers.numpy_rank(x.numpy()),
-            },
-            target={"argsort twice": 8, "numpy": 1.8},
-        )
+        candidates: Candidates = {
+            "ours": partial(Rank(), x),
+            "our torch": partial(rank_torch, x),
+            "argsort twice": partial(peers.argsort_twice, x),
+            "numpy": partial(peers.numpy_rank, x.numpy()),
+        }
+        yield Case(f"n {n}, batch {batch}", batch, candidates, targets={"argsort twice": 8, "numpy": 1.8})
 
 
 WORKS: dict[str, Work] = {"grid_path": grid_paths, "top_k": top_k, "rank": rank}
@@ -130,7 +114,7 @@ def table(name: str, rows: list[tuple[Case, dict[str, Timing]]]) -> str:
 
 def ratio(case: Case, timings: dict[str, Timing], peer: str) -> float:
     """How many times as long as ours a peer takes for an instance."""
-    return timings[peer].ratio * case.batch / case.share.get(peer, case.batch)
+    return timings[peer].ratio * case.batch / case.slices.get(peer, case.batch)
 
 
 def _is_here(name: str) -> bool:
