@@ -121,6 +121,21 @@ def test_vmap(name: str) -> None:
     assert torch.equal(torch.vmap(solver, in_dims=1, out_dims=1)(x), solver(x))
 
 
+def test_instances_are_traced_too() -> None:
+    theta, mask = -torch.rand(6, 5, 5), torch.rand(5, 5) < 0.9
+    mask[0, 0] = mask[-1, :] = mask[:, 0] = True
+    target = torch.tensor([[4, 4], [4, 0], [0, 0], [4, 2], [4, 1], [4, 3]])
+    expected = GridPath()(theta, {"mask": mask, "target": target})
+    each = torch.vmap(lambda x, t: GridPath()(x, {"mask": mask, "target": t}))
+    assert torch.equal(each(theta, target), expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compiled = torch.compile(GridPath().__call__, fullgraph=True, backend="aot_eager")
+        assert torch.equal(compiled(theta, {"mask": mask, "target": target}), expected)
+        with pytest.raises(Exception, match=r"row \[2\] has a positive score"):
+            compiled(theta + torch.tensor([0.0, 0, 1, 0, 0, 0])[:, None, None], None)
+
+
 @needs_kernels
 @pytest.mark.parametrize(
     ("operator", "arguments"),
