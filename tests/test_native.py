@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from dbp.errors import UserError
 from dbp.solvers import GridPath, Rank, TopK, native
 from dbp.solvers.choices import top_k, top_k_torch
 from dbp.solvers.grid import shortest_path
@@ -203,6 +204,12 @@ def test_workers_after_the_parent_used_threads(start: str) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on forks of processes with threads
         loader = DataLoader(Ranked(), batch_size=4, num_workers=1, multiprocessing_context=start, timeout=60)
         assert torch.equal(next(iter(loader)), expected)
+
+
+@needs_kernels
+def test_kernels_older_than_the_source() -> None:
+    with pytest.raises(UserError, match="older than the source, and have no dbp_new_f32.*install again"):
+        native.call("new", [torch.zeros(1)], 1)
 
 
 def test_runs_without_kernels() -> None:
