@@ -208,7 +208,7 @@ def test_workers_after_the_parent_used_threads(start: str) -> None:
 
 @needs_kernels
 def test_kernels_older_than_the_source() -> None:
-    with pytest.raises(UserError, match="older than the source, and have no dbp_new_f32.*install again"):
+    with pytest.raises(UserError, match=r"older than the source, and have no dbp_new_f32.*install again"):
         native.call("new", [torch.zeros(1)], 1)
 
 
