@@ -11,7 +11,7 @@ export MPLBACKEND := agg
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 12
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml setup.py constraints.txt $(wildcard dbp/solvers/native/src/*)
 	$(PYTHON) -m venv .venv
 	$(PIP) -q -e '.[dev]'
 	@touch $@

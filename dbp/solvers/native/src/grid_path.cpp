@@ -1,0 +1,480 @@
+// Shortest paths on grids with a cost for each vertex: LANES instances at once by sweeps, what is left by Dijkstra.
+//
+// The path is followed back from the target: the vertex before v is its neighbour of least distance, then fewest steps,
+// then lowest index. Distances are sums from the source in T, the same for any order of relaxations.
+#include <cstring>
+
+#include "kernel.h"
+#include "transpose.h"
+
+namespace {
+
+enum Code { NEGATIVE = 1, OUTSIDE = 2, UNREACHABLE = 3 };
+
+template <class T>
+constexpr T INF = std::numeric_limits<T>::infinity();
+
+// One batch of problems. Vertices are numbered row by row; a null `open` blocks none, a null `source` is the first
+// vertex, a null `target` the last. Without `sweep` all is left to Dijkstra.
+template <class T>
+struct Problem {
+    const T* theta;  // minus the costs
+    const uint8_t* open;
+    const int64_t* source;
+    const int64_t* target;
+    T* y;
+    int64_t rows, height, width, sweep;
+    dbp::Failure* failure;
+
+    int64_t vertices() const { return height * width; }
+    int64_t from(int64_t row) const { return source ? source[row] : 0; }
+    int64_t to(int64_t row) const { return target ? target[row] : vertices() - 1; }
+    bool inside(int64_t row) const {
+        const auto n = static_cast<uint64_t>(vertices());
+        return static_cast<uint64_t>(from(row)) < n && static_cast<uint64_t>(to(row)) < n;
+    }
+};
+
+// A grid with a border of one, so that every vertex has all its neighbours.
+template <bool EIGHT>
+struct Frame {
+    static constexpr int NEIGHBOURS = EIGHT ? 8 : 4;
+    int64_t width, pitch;
+    int64_t step[NEIGHBOURS], plain_step[NEIGHBOURS];  // to the neighbours, with and without the border
+
+    explicit Frame(int64_t w) : width(w), pitch(w + 2) {
+        steps(pitch, step);
+        steps(width, plain_step);
+    }
+    static void steps(int64_t p, int64_t* out) {  // in the order of indices
+        const int64_t eight[] = {-p - 1, -p, -p + 1, -1, 1, p - 1, p, p + 1}, four[] = {-p, -1, 1, p};
+        std::copy_n(EIGHT ? eight : four, NEIGHBOURS, out);
+    }
+    int64_t padded(int64_t vertex) const { return (vertex / width + 1) * pitch + vertex % width + 1; }
+    int64_t plain(int64_t v) const { return (v / pitch - 1) * width + v % pitch - 1; }
+};
+
+__extension__ typedef unsigned __int128 Wide;
+
+// Distances are not negative, so that their bits are in their order.
+template <class T>
+using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
+
+// (distance, steps, vertex) in one unsigned integer.
+template <class T, class Integer>
+struct Packed {
+    static constexpr int D = 8 * sizeof(T), REST = 8 * sizeof(Integer) - D, HALF = REST / 2;
+    static Integer pack(T distance, int64_t steps, int64_t vertex) {
+        Bits<T> bits;
+        std::memcpy(&bits, &distance, sizeof(T));
+        return static_cast<Integer>(bits) << REST | static_cast<Integer>(steps) << HALF | static_cast<Integer>(vertex);
+    }
+    static T distance(Integer key) {
+        const Bits<T> bits = static_cast<Bits<T>>(key >> REST);
+        T value;
+        std::memcpy(&value, &bits, sizeof(T));
+        return value;
+    }
+    static int64_t steps(Integer key) { return static_cast<int64_t>(key >> HALF & ((Integer(1) << HALF) - 1)); }
+    static int64_t vertex(Integer key) { return static_cast<int64_t>(key & ((Integer(1) << HALF) - 1)); }
+};
+
+// A heap with four children to a node.
+template <class Integer>
+struct Heap {
+    std::vector<Integer> node;
+    size_t size = 0;
+
+    void push(Integer key) {
+        size_t i = size++;
+        for (; i > 0 && key < node[(i - 1) / 4]; i = (i - 1) / 4) node[i] = node[(i - 1) / 4];
+        node[i] = key;
+    }
+    Integer pop() {
+        const Integer top = node[0], last = node[--size];
+        size_t i = 0;
+        for (size_t child; (child = 4 * i + 1) < size;) {
+            size_t least = child;
+            for (size_t c = child + 1; c < std::min(child + 4, size); c++)
+                if (node[c] < node[least]) least = c;
+            if (!(node[least] < last)) break;
+            node[i] = node[least];
+            i = least;
+        }
+        node[i] = last;
+        return top;
+    }
+};
+
+template <class T, class Integer, bool EIGHT>
+class Dijkstra {
+    using Key = Packed<T, Integer>;
+    static constexpr int32_t WALL = -2, NEW = -1;
+    Frame<EIGHT> frame;
+    std::vector<T> cost;
+    std::vector<int32_t> before;
+    Heap<Integer> heap;
+
+   public:
+    explicit Dijkstra(const Problem<T>& p) : frame(p.width) {
+        const size_t size = (p.height + 2) * frame.pitch;
+        cost.resize(size);
+        before.resize(size);
+        heap.node.resize(size);
+    }
+
+    int64_t settled = 0;  // by the last search
+
+    void solve(const Problem<T>& p, int64_t row) {
+        settled = 0;
+        if (!p.inside(row)) return p.failure->report(row, OUTSIDE);
+        if (!load(p, row)) return p.failure->report(row, NEGATIVE);
+        const int64_t s = frame.padded(p.from(row)), t = frame.padded(p.to(row));
+        if (!search(s, t)) return p.failure->report(row, UNREACHABLE);
+        T* y = p.y + row * p.vertices();
+        std::fill(y, y + p.vertices(), T(0));
+        for (int64_t v = t; v != s; v = before[v]) y[frame.plain(v)] = 1;
+        y[frame.plain(s)] = 1;
+    }
+
+   private:
+    bool load(const Problem<T>& p, int64_t row) {
+        const T* theta = p.theta + row * p.vertices();
+        const uint8_t* open = p.open ? p.open + row * p.vertices() : nullptr;
+        std::fill(before.begin(), before.end(), WALL);
+        bool valid = true;
+        for (int64_t r = 0; r < p.height; r++)
+            for (int64_t c = 0; c < p.width; c++) {
+                const int64_t i = r * p.width + c, v = (r + 1) * frame.pitch + c + 1;
+                if (open && !open[i]) continue;
+                cost[v] = 0 - theta[i];
+                before[v] = NEW;
+                valid &= cost[v] >= 0;
+            }
+        return valid;
+    }
+
+    // With costs on vertices the first neighbour to be settled is the one before: each vertex is pushed once.
+    bool search(int64_t s, int64_t t) {
+        heap.size = 0;
+        if (before[s] == WALL || before[t] == WALL) return false;
+        reach(s, s, cost[s], 0);
+        while (heap.size) {
+            const Integer key = heap.pop();
+            settled++;
+            const int64_t u = Key::vertex(key);
+            if (u == t) return true;
+            for (const int64_t step : frame.step)
+                if (before[u + step] == NEW) reach(u + step, u, Key::distance(key) + cost[u + step], Key::steps(key) + 1);
+        }
+        return false;
+    }
+
+    void reach(int64_t v, int64_t from, T distance, int64_t steps) {
+        if (distance == INF<T>) return;
+        before[v] = static_cast<int32_t>(from);
+        heap.push(Key::pack(distance, steps, v));
+    }
+};
+
+// The rest of a path, from a vertex where neighbours tie back to the source, in the fewest steps along links to a
+// neighbour of least distance: breadth first to the source, then only what leads there.
+template <class T, bool EIGHT>
+class Ties {
+    static constexpr int N = Frame<EIGHT>::NEIGHBOURS;
+    struct Visit {
+        int64_t vertex, plain;
+        unsigned links;
+    };
+    const Frame<EIGHT>& frame;
+    std::vector<int32_t> level;  // 0 where not visited
+    std::vector<uint8_t> leads;
+    std::vector<Visit> visits;
+
+   public:
+    Ties(const Frame<EIGHT>& f, int64_t size) : frame(f), level(size), leads(size) {}
+
+    // `x` are the distances, `pitch` apart.
+    void follow(const Bits<T>* x, int64_t pitch, int64_t v, int64_t i, int64_t s, T* y) {
+        visits.clear();
+        visit(x, pitch, v, i, 1);
+        for (size_t next = 0; visits[next].vertex != s; next++) {
+            const Visit here = visits[next];
+            for (int k = 0; k < N; k++) {
+                const int64_t u = here.vertex + frame.step[k];
+                if (here.links >> k & 1 && !level[u]) visit(x, pitch, u, here.plain + frame.plain_step[k], level[here.vertex] + 1);
+            }
+        }
+        leads[s] = 1;
+        for (size_t next = visits.size(); next-- > 0;) leads[visits[next].vertex] |= toward(visits[next]) >= 0;
+        for (y[i] = 1; v != s; y[i] = 1) {
+            const int k = toward({v, i, links(x, pitch, v)});
+            v += frame.step[k];
+            i += frame.plain_step[k];
+        }
+        for (const Visit& here : visits) level[here.vertex] = leads[here.vertex] = 0;
+    }
+
+   private:
+    void visit(const Bits<T>* x, int64_t pitch, int64_t v, int64_t i, int32_t at) {
+        level[v] = at;
+        visits.push_back({v, i, links(x, pitch, v)});
+    }
+
+    unsigned links(const Bits<T>* x, int64_t pitch, int64_t v) const {
+        Bits<T> best = ~Bits<T>(0);
+        unsigned found = 0;
+        for (int k = 0; k < N; k++) {
+            const Bits<T> near = x[(v + frame.step[k]) * pitch];
+            found = near < best ? 1u << k : found | static_cast<unsigned>(near == best) << k;
+            best = std::min(best, near);
+        }
+        return found;
+    }
+
+    // The first neighbour that is one step nearer to the source on the way there, or -1.
+    int toward(const Visit& here) const {
+        for (int k = 0; k < N; k++) {
+            const int64_t u = here.vertex + frame.step[k];
+            if (here.links >> k & 1 && leads[u] && level[u] == level[here.vertex] + 1) return k;
+        }
+        return -1;
+    }
+};
+
+// REGISTERS of instances side by side: what one waits for, the other computes.
+template <class T>
+constexpr int REGISTERS = dbp::LANE_BYTES == 64 ? 2 : 3;
+template <class T>
+constexpr int GROUP = REGISTERS<T> * dbp::LANES<T>;
+
+template <class T, class Integer, bool EIGHT>
+class Sweeps {
+    using V = dbp::Lanes<T>;
+    static constexpr int K = REGISTERS<T>, L = GROUP<T>;
+    const Problem<T>& p;
+    Frame<EIGHT> frame;
+    dbp::Buffer<T> distances, costs, blocked;
+    V *d, *w;  // K registers for each vertex, with the border for d
+    std::vector<uint8_t> dirty;
+    int64_t begin[L], end[L];
+    Dijkstra<T, Integer, EIGHT> dijkstra;
+    Ties<T, EIGHT> ties;
+    int64_t budget;  // of rows to relax for a group
+    bool probed = false;
+
+   public:
+    explicit Sweeps(const Problem<T>& problem)
+        : p(problem),
+          frame(p.width),
+          distances((p.height + 2) * frame.pitch * L),
+          costs(p.vertices() * L),
+          blocked(p.open ? p.vertices() * L : 0),
+          d(reinterpret_cast<V*>(static_cast<T*>(distances))),
+          w(reinterpret_cast<V*>(static_cast<T*>(costs))),
+          dirty(p.height + 2),
+          dijkstra(problem),
+          ties(frame, (p.height + 2) * frame.pitch),
+          budget(8 * p.height) {}
+
+    // Rows first, ..., first + count - 1, at most L of them.
+    void solve(int64_t first, int64_t count) {
+        bool swept = p.sweep && count > 1 && inside(first, count);
+        if (swept) {
+            load(first, count);
+            swept = sweep(first, count);
+        }
+        for (int64_t l = 0; l < count; l++) {
+            if (swept) backtrack(first + l, l);
+            else dijkstra.solve(p, first + l);
+        }
+    }
+
+   private:
+    bool inside(int64_t first, int64_t count) const {
+        for (int64_t l = 0; l < count; l++)
+            if (!p.inside(first + l)) return false;
+        return true;
+    }
+
+    // The lanes that are left over repeat the last row.
+    static int64_t row_of(int64_t lane, int64_t first, int64_t count) { return first + std::min(lane, count - 1); }
+
+    void load(int64_t first, int64_t count) {
+        const int64_t n = p.vertices();
+        const T* rows[L];
+        for (int64_t l = 0; l < L; l++) rows[l] = p.theta + row_of(l, first, count) * n;
+        if (p.open) {
+            for (int64_t l = 0; l < L; l++) {
+                const uint8_t* open = p.open + row_of(l, first, count) * n;
+                T* copy = static_cast<T*>(blocked) + l * n;
+                for (int64_t i = 0; i < n; i++) copy[i] = open[i] ? rows[l][i] : -INF<T>;
+                rows[l] = copy;
+            }
+        }
+        for (int k = 0; k < K; k++) dbp::transpose(rows + k * dbp::LANES<T>, w + k, n, K);
+    }
+
+    // False where some cost is negative or the sweeps take too long.
+    bool sweep(int64_t first, int64_t count) {
+        const V none = V{} + INF<T>;
+        auto valid = none == none;
+        for (int64_t i = 0; i < p.vertices() * K; i++) {
+            w[i] = 0 - w[i];
+            valid &= w[i] >= 0;
+        }
+        if (dbp::any(~valid)) return false;
+        std::fill(d, d + (p.height + 2) * frame.pitch * K, none);
+        start(first, count);
+        int64_t spent = 0;
+        for (bool down = true; spent < budget || probe(first, spent); down = !down) {
+            alignas(V) T limit[L];
+            for (int64_t l = 0; l < L; l++) limit[l] = distance(l)[end[l] * L];
+            int64_t relaxed = 0;
+            for (int64_t i = 0; i < p.height; i++)
+                relaxed += visit(down ? i : p.height - 1 - i, reinterpret_cast<const V*>(limit));
+            if (!relaxed) return true;
+            spent += relaxed;
+        }
+        return false;
+    }
+
+    // Where sweeping takes long, one search tells how much of it is worth its while: a vertex settled is as much work as
+    // 100 or more relaxed for one instance. Whether to go on.
+    bool probe(int64_t row, int64_t spent) {
+        if (probed) return false;
+        probed = true;
+        dijkstra.solve(p, row);
+        budget = std::max(2 * p.height, 100 * dijkstra.settled / p.width);
+        return spent < budget;
+    }
+
+    T* distance(int64_t lane) const { return reinterpret_cast<T*>(d) + lane; }
+
+    void start(int64_t first, int64_t count) {
+        std::fill(dirty.begin(), dirty.end(), 0);
+        for (int64_t l = 0; l < L; l++) {
+            const int64_t s = p.from(row_of(l, first, count)), r = s / p.width;
+            begin[l] = frame.padded(s);
+            end[l] = frame.padded(p.to(row_of(l, first, count)));
+            distance(l)[begin[l] * L] = reinterpret_cast<const T*>(w)[s * L + l];
+            dirty[r] = dirty[r + 1] = dirty[r + 2] = 1;
+        }
+        for (int64_t r = 0; r < p.height; r++)
+            if (dirty[r + 1]) spread(r);
+    }
+
+    V* row(int64_t r) const { return d + ((r + 1) * frame.pitch + 1) * K; }
+
+    void spread(int64_t r) {
+        V* here = row(r);
+        const V* cost = w + r * p.width * K;
+        for (int64_t i = K; i < p.width * K; i++) here[i] = dbp::least(here[i], cost[i] + here[i - K]);
+        for (int64_t i = (p.width - 1) * K - 1; i >= 0; i--) here[i] = dbp::least(here[i], cost[i] + here[i + K]);
+    }
+
+    bool visit(int64_t r, const V* limit) {
+        if (!dirty[r + 1]) return false;
+        dirty[r + 1] = 0;
+        if (relax(r, limit)) dirty[r] = dirty[r + 2] = 1;
+        return true;
+    }
+
+    // Relaxes a row from the rows above and below and along itself. True if that may lower a neighbouring row's
+    // distances: something changed, and some distance is not above that of the target.
+    DBP_INLINE bool relax(int64_t r, const V* limit) {
+        const int64_t size = p.width * K, pitch = frame.pitch * K;
+        V* here = row(r);
+        const V *above = here - pitch, *below = here + pitch, *cost = w + r * size;
+        V left[K], behind[K], middle[K];
+        auto changed = V{} < V{};
+        for (int k = 0; k < K; k++) {
+            left[k] = behind[k] = V{} + INF<T>;
+            behind[k] = dbp::least(above[k - K], below[k - K]);
+            middle[k] = dbp::least(above[k], below[k]);
+        }
+        for (int64_t i = 0; i < size; i += K)
+            for (int k = 0; k < K; k++) {
+                const V ahead = dbp::least(above[i + k + K], below[i + k + K]), old = here[i + k], c = cost[i + k];
+                const V near = EIGHT ? dbp::least(dbp::least(behind[k], middle[k]), ahead) : middle[k];
+                left[k] = dbp::least(dbp::least(c + near, old), c + left[k]);
+                changed |= left[k] < old;
+                here[i + k] = left[k];
+                behind[k] = middle[k];
+                middle[k] = ahead;
+            }
+        if (!dbp::any(changed)) return false;
+        V lowest[K], right[K];
+        for (int k = 0; k < K; k++) lowest[k] = right[k] = left[k];
+        for (int64_t i = size - 2 * K; i >= 0; i -= K)
+            for (int k = 0; k < K; k++) {
+                right[k] = dbp::least(here[i + k], cost[i + k] + right[k]);
+                lowest[k] = dbp::least(lowest[k], right[k]);
+                here[i + k] = right[k];
+            }
+        auto useful = V{} < V{};
+        for (int k = 0; k < K; k++) useful |= lowest[k] <= limit[k];
+        return dbp::any(useful);
+    }
+
+    void backtrack(int64_t row, int64_t lane) {
+        const auto* x = reinterpret_cast<const Bits<T>*>(distance(lane));
+        const int64_t s = begin[lane];
+        if (distance(lane)[end[lane] * L] == INF<T>) return p.failure->report(row, UNREACHABLE);
+        T* y = p.y + row * p.vertices();
+        std::fill(y, y + p.vertices(), T(0));
+        int64_t i = p.to(row);
+        for (int64_t v = end[lane]; v != s;) {
+            Bits<T> best = ~Bits<T>(0);
+            int k = 0, tied = 0;
+            for (int j = 0; j < Frame<EIGHT>::NEIGHBOURS; j++) {
+                const Bits<T> near = x[(v + frame.step[j]) * L];
+                tied = near < best ? 0 : tied + (near == best);
+                k = near < best ? j : k;
+                best = std::min(best, near);
+            }
+            if (tied) return ties.follow(x, L, v, i, s, y);
+            y[i] = 1;
+            v += frame.step[k];
+            i += frame.plain_step[k];
+        }
+        y[i] = 1;
+    }
+};
+
+template <class T, class Integer, bool EIGHT>
+void solve_rows(const Problem<T>& p, int64_t begin, int64_t end) {
+    Sweeps<T, Integer, EIGHT> sweeps(p);
+    constexpr int L = GROUP<T>;
+    for (int64_t group = begin; group < end; group++)
+        sweeps.solve(group * L, std::min<int64_t>(L, p.rows - group * L));
+}
+
+template <class T, bool EIGHT>
+int64_t solve(Problem<T> p, int64_t threads) {
+    dbp::Failure failure;
+    p.failure = &failure;
+    const bool small = sizeof(T) == 4 && (p.height + 2) * (p.width + 2) < 1 << 16;
+    using Small = std::conditional_t<sizeof(T) == 4, uint64_t, Wide>;
+    const int64_t groups = (p.rows + GROUP<T> - 1) / GROUP<T>;
+    return failure.status(dbp::parallel(groups, 3.0 * GROUP<T> * p.vertices(), threads, [&](int64_t begin, int64_t end) {
+        if (small) solve_rows<T, Small, EIGHT>(p, begin, end);
+        else solve_rows<T, Wide, EIGHT>(p, begin, end);
+    }));
+}
+
+template <class T>
+int64_t grid_path(Problem<T> p, int64_t neighbours, int64_t threads) {
+    return neighbours == 8 ? solve<T, true>(p, threads) : solve<T, false>(p, threads);
+}
+
+}  // namespace
+
+#define DBP_GRID_PATH(NAME, T)                                                                                      \
+    DBP_EXPORT int64_t NAME(const T* theta, const uint8_t* open, const int64_t* source, const int64_t* target,      \
+                            T* y, int64_t rows, int64_t height, int64_t width, int64_t neighbours, int64_t sweep,   \
+                            int64_t threads) {                                                                      \
+        return grid_path<T>({theta, open, source, target, y, rows, height, width, sweep, nullptr}, neighbours, threads); \
+    }
+DBP_GRID_PATH(dbp_grid_path_f32, float)
+DBP_GRID_PATH(dbp_grid_path_f64, double)

@@ -1,0 +1,120 @@
+// What every kernel is written with: Lanes, Buffer, parallel, Failure.
+//
+// All sources are compiled three times on x86, for what every processor has, for AVX2 and for AVX-512, into three
+// libraries; Python loads the one that fits. The arithmetic, and so the result, is the same in all.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <limits>
+#include <new>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#define DBP_EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace dbp {
+
+constexpr int64_t OUT_OF_MEMORY = -1;
+
+#if defined(__AVX512F__)
+constexpr int LANE_BYTES = 64;
+#elif defined(__AVX2__)
+constexpr int LANE_BYTES = 32;
+#else
+constexpr int LANE_BYTES = 16;
+#endif
+
+// One register of T with elementwise arithmetic, comparison and `? :`, as GCC and Clang have it on any processor. A
+// function that takes or returns one must be DBP_INLINE.
+template <class T>
+struct LanesOf {
+    typedef T type __attribute__((vector_size(LANE_BYTES)));
+};
+template <class T>
+using Lanes = typename LanesOf<T>::type;
+template <class T>
+constexpr int LANES = LANE_BYTES / sizeof(T);
+#define DBP_INLINE inline __attribute__((always_inline))
+
+template <class V>
+DBP_INLINE V least(V a, V b) {
+    return a < b ? a : b;
+}
+
+// Whether a comparison of lanes holds anywhere.
+template <class Mask>
+DBP_INLINE bool any(Mask mask) {
+    const auto words = reinterpret_cast<Lanes<int64_t>>(mask);
+    int64_t all = 0;
+    for (int i = 0; i < LANES<int64_t>; i++) all |= words[i];
+    return all != 0;
+}
+
+// Uninitialised memory for `size` numbers, aligned for Lanes.
+template <class T>
+class Buffer {
+    T* start;
+
+   public:
+    explicit Buffer(size_t size) : start(static_cast<T*>(::operator new(size * sizeof(T), std::align_val_t(64)))) {}
+    Buffer(const Buffer&) = delete;
+    Buffer& operator=(const Buffer&) = delete;
+    ~Buffer() { ::operator delete(start, std::align_val_t(64)); }
+    operator T*() { return start; }
+};
+
+// Calls `work(begin, end)` on pieces of [0, items), on at most `threads` threads, each with 100 us of work or more.
+// The threads live as long as the call: nothing is left behind for a fork to lose, and none waits for work.
+template <class Work>
+int64_t parallel(int64_t items, double nanoseconds_per_item, int64_t threads, Work work) {
+    const double useful = items * nanoseconds_per_item / 100e3;
+    const int64_t workers = std::min({threads, items, useful < 1e6 ? static_cast<int64_t>(useful) : threads});
+    std::atomic<bool> out_of_memory{false};
+    auto safely = [&](int64_t begin, int64_t end) {
+        try {
+            work(begin, end);
+        } catch (const std::bad_alloc&) {
+            out_of_memory = true;
+        }
+    };
+    if (workers <= 1) {
+        if (items > 0) safely(0, items);
+        return out_of_memory ? OUT_OF_MEMORY : 0;
+    }
+    const int64_t piece = std::max<int64_t>(1, items / (workers * 4));
+    std::atomic<int64_t> next{0};
+    auto take = [&] {
+        for (int64_t begin; (begin = next.fetch_add(piece)) < items;) safely(begin, std::min(items, begin + piece));
+    };
+    std::vector<std::thread> pool;
+    try {
+        for (int64_t i = 1; i < workers; i++) pool.emplace_back(take);
+    } catch (const std::system_error&) {  // no more threads to be had: those that are there do the work
+    }
+    take();
+    for (auto& thread : pool) thread.join();
+    return out_of_memory ? OUT_OF_MEMORY : 0;
+}
+
+// The first row that cannot be solved, whichever thread met it, and why: `code` is 1 to 7.
+class Failure {
+    std::atomic<int64_t> first{std::numeric_limits<int64_t>::max()};
+
+   public:
+    void report(int64_t row, int code) {
+        const int64_t mine = row * 8 + code;
+        int64_t seen = first;
+        while (mine < seen && !first.compare_exchange_weak(seen, mine)) {
+        }
+    }
+    // What a kernel returns: 0, OUT_OF_MEMORY, or 8 * row + code.
+    int64_t status(int64_t of_parallel) const {
+        const int64_t seen = first;
+        return of_parallel || seen == std::numeric_limits<int64_t>::max() ? of_parallel : seen;
+    }
+};
+
+}  // namespace dbp

@@ -1,0 +1,60 @@
+"""Builds the kernels of `dbp/solvers/native`: plain shared libraries without Python.h or torch, one for all Pythons.
+
+The same sources are compiled for each instruction set; the library that fits the machine is chosen on import.
+
+Everything else is in pyproject.toml. Without a compiler the package installs all the same and runs on torch.
+"""
+
+import platform
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+
+NATIVE = Path("dbp/solvers/native")
+SETS = {"kernels": []}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    SETS["kernels_avx2"] = ["-mavx2"]
+    SETS["kernels_avx512"] = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
+FLAGS = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno"]
+FLAGS += ["-fno-strict-aliasing", "-pthread", "-Wno-psabi"]
+
+
+class BuildKernels(build_ext):
+    """Compiles a library that is loaded by path, so that its name carries no Python version."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        return str(Path(*fullname.split("."))) + ".so"
+
+    def get_export_symbols(self, ext: Extension) -> list[str]:
+        return []
+
+    def build_extension(self, ext: Extension) -> None:
+        temporary, self.build_temp = self.build_temp, str(Path(self.build_temp, ext.name))
+        super().build_extension(ext)
+        self.build_temp = temporary
+
+
+class AnyPython(bdist_wheel):
+    """Tags the wheel with the platform alone."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        return "py3", "none", super().get_tag()[2]
+
+
+setup(
+    ext_modules=[
+        Extension(
+            f"dbp.solvers.native.{name}",
+            sources=sorted(map(str, NATIVE.glob("src/*.cpp"))),
+            depends=sorted(map(str, NATIVE.glob("src/*.h"))),
+            language="c++",
+            extra_compile_args=[*FLAGS, *instructions],
+            extra_link_args=["-pthread", "-Wl,-s"],
+            optional=True,
+        )
+        for name, instructions in SETS.items()
+    ],
+    cmdclass={"build_ext": BuildKernels, "bdist_wheel": AnyPython},
+)
