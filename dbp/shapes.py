@@ -1,7 +1,7 @@
 """Shape arithmetic on `[*samples, *batch, *event]` tensors."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -70,3 +70,8 @@ def require_finite(theta: Tensor, event_dim: int, what: str) -> None:
 
 def _event_dims(event_dim: int) -> tuple[int, ...]:
     return tuple(range(-event_dim, 0))
+
+
+def row_of(index: int, leading: Sequence[int]) -> list[int]:
+    """The position among the leading dims of the index-th input; for messages."""
+    return [index // math.prod(leading[i + 1 :]) % size for i, size in enumerate(leading)]

@@ -2,5 +2,6 @@
 
 from dbp.solvers.choices import OneHot, Threshold, TopK
 from dbp.solvers.function import FromFunction
+from dbp.solvers.matching import Matching
 
-__all__ = ["FromFunction", "OneHot", "Threshold", "TopK"]
+__all__ = ["FromFunction", "Matching", "OneHot", "Threshold", "TopK"]
