@@ -3,5 +3,6 @@
 from dbp.solvers.choices import OneHot, Threshold, TopK
 from dbp.solvers.function import FromFunction
 from dbp.solvers.matching import Matching
+from dbp.solvers.trees import SpanningTree
 
-__all__ = ["FromFunction", "Matching", "OneHot", "Threshold", "TopK"]
+__all__ = ["FromFunction", "Matching", "OneHot", "SpanningTree", "Threshold", "TopK"]
