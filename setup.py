@@ -17,7 +17,8 @@ SETS = {"kernels": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     SETS["kernels_avx2"] = ["-mavx2"]
     SETS["kernels_avx512"] = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
-FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno", "-pthread", "-Wno-psabi"]
+FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno"]
+FLAGS += ["-fno-strict-aliasing", "-pthread", "-Wno-psabi"]
 
 
 class BuildKernels(build_ext):

@@ -95,9 +95,17 @@ class GridPath(Solver):
 
 @native.operator
 def grid_path(
-    theta: Tensor, mask: Tensor | None, source: Tensor | None, target: Tensor | None, neighbours: int
+    theta: Tensor,
+    mask: Tensor | None,
+    source: Tensor | None,
+    target: Tensor | None,
+    neighbours: int,
+    sweep: bool = True,
 ) -> Tensor:
-    """`GridPath` of `[*leading, height, width]`, with the ends as `[*leading]` numbers of vertices."""
+    """`GridPath` of `[*leading, height, width]`, with the ends as `[*leading]` numbers of vertices.
+
+    Without `sweep` the kernel is a scalar Dijkstra, which takes over anyway where sweeping takes long.
+    """
     theta = theta.contiguous()
     y = torch.empty_like(theta)
     if not theta.numel():
@@ -105,7 +113,7 @@ def grid_path(
     if native.serves(theta):
         tensors = (theta, mask, source, target, y)
         count = theta.shape[:-2].numel()
-        status = native.call("grid_path", tensors, count, *theta.shape[-2:], neighbours)
+        status = native.call("grid_path", tensors, count, *theta.shape[-2:], neighbours, sweep)
     else:
         y, status = shortest_path(theta, mask, *_ends(theta, source, target), neighbours)
     if status:
