@@ -1,7 +1,7 @@
 """Shape arithmetic on `[*samples, *batch, *event]` tensors."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -77,6 +77,8 @@ def _event_dims(event_dim: int) -> tuple[int, ...]:
     return tuple(range(-event_dim, 0))
 
 
-def row_of(index: int, leading: Sequence[int]) -> list[int]:
-    """The position among the leading dims of the index-th input; for messages."""
-    return [index // math.prod(leading[i + 1 :]) % size for i, size in enumerate(leading)]
+def unexpanded(x: Tensor, event_dim: int) -> Tensor:
+    """`[problems, *event]`, contiguous: one problem if all inputs share it by `expand`, else as many as inputs."""
+    leading = x.ndim - event_dim
+    shared = all(size == 1 or stride == 0 for size, stride in zip(x.shape[:leading], x.stride()[:leading], strict=True))
+    return (x[(0,) * leading].unsqueeze(0) if shared else x.reshape(-1, *x.shape[leading:])).contiguous()

@@ -3,6 +3,7 @@
 from dbp.solvers.choices import OneHot, Threshold, TopK
 from dbp.solvers.function import FromFunction
 from dbp.solvers.matching import Matching
+from dbp.solvers.packing import Knapsack
 from dbp.solvers.trees import SpanningTree
 
-__all__ = ["FromFunction", "Matching", "OneHot", "SpanningTree", "Threshold", "TopK"]
+__all__ = ["FromFunction", "Knapsack", "Matching", "OneHot", "SpanningTree", "Threshold", "TopK"]

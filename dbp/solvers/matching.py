@@ -14,7 +14,7 @@ from torch import Tensor
 from dbp.core import Noise, Solver
 from dbp.errors import UserError
 from dbp.noises import Gumbel
-from dbp.shapes import normalise, row_of
+from dbp.shapes import normalise, unravel
 from dbp.solvers import native
 
 
@@ -153,5 +153,5 @@ def _exchange(row: int, x: np.ndarray, can_take: np.ndarray) -> None:
             stack += nexts
 
 
-def _not_finite(row: int, leading: Sequence[int]) -> UserError:
-    return UserError(f"Matching was given NaN or infinite scores in row {row_of(row, leading)}: scores must be finite")
+def _not_finite(row: int, leading: torch.Size) -> UserError:
+    return UserError(f"Matching was given NaN or infinite scores in row {unravel(row, leading)}: scores must be finite")

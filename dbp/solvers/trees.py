@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dbp.core import Solver
 from dbp.errors import UserError
-from dbp.shapes import centre, normalise, row_of
+from dbp.shapes import centre, normalise, unexpanded, unravel
 from dbp.solvers import native
 
 
@@ -83,7 +83,7 @@ class SpanningTree(Solver):
         """The ends of the edges, `[*leading, edges, 2]`; without a copy if all inputs have one graph."""
         if (self.edges is None) == (instance is None):
             raise UserError("SpanningTree: give the graph once, as the option edges or as the instance")
-        ends = self._ends if instance is None else instance
+        ends: Any = self._ends if instance is None else instance
         wrong = not isinstance(ends, Tensor) or ends.is_floating_point() or ends.ndim < 2
         if wrong or ends.shape[-2:] != (theta.shape[-1], 2):
             got = list(ends.shape) if isinstance(ends, Tensor) else type(ends).__name__
@@ -100,10 +100,9 @@ def spanning_tree(theta: Tensor, ends: Tensor, nodes: int) -> Tensor:
     y = torch.empty_like(theta)
     if theta.numel():
         edges = theta.shape[-1]
-        ends = _distinct(ends).contiguous()
+        ends = unexpanded(ends, 2)
         nodes = nodes or _count_nodes(ends)
-        graphs = ends.numel() // (2 * edges)
-        status = native.call("spanning_tree", (theta, ends, y), theta.numel() // edges, edges, nodes, graphs)
+        status = native.call("spanning_tree", (theta, ends, y), theta.numel() // edges, edges, nodes, len(ends))
         if status:
             raise _outside(status // 8, theta.shape[:-1], nodes)
     return y
@@ -166,12 +165,6 @@ def _count_nodes(ends: Tensor) -> int:
     return int(ends.max()) + 1 if ends.numel() else 0
 
 
-def _distinct(ends: Tensor) -> Tensor:
-    """One graph, where all inputs share it by expansion."""
-    shared = all(size == 1 or stride == 0 for size, stride in zip(ends.shape[:-2], ends.stride()[:-2], strict=True))
-    return ends[(0,) * (ends.ndim - 2)] if shared else ends
-
-
-def _outside(row: int, leading: Sequence[int], nodes: int) -> UserError:
-    where = row_of(row, leading)
+def _outside(row: int, leading: torch.Size, nodes: int) -> UserError:
+    where = unravel(row, leading)
     return UserError(f"SpanningTree: the graph of row {where} has an edge to a node that is not in 0..{nodes - 1}")
