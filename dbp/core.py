@@ -81,6 +81,14 @@ class Solver(ABC):
             f"{type(self).__name__} has no relaxation; estimators that need none: identity, blackbox, imle, perturbed"
         )
 
+    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+        """Whether each y of `[*leading, *event]` is a decision that some scores get; booleans of the leading dims."""
+        raise Unsupported(f"{type(self).__name__} cannot tell which decisions are feasible")
+
+    def vertices(self, shape: tuple[int, ...], instance: Any = None) -> Tensor:
+        """All decisions for scores of this event shape, `[count, *event]`; for small sizes, as there are many."""
+        raise Unsupported(f"{type(self).__name__} cannot enumerate its decisions")
+
 
 class Tractable(Solver):
     """A solver for which `y = solver(theta + noise)` has a distribution in closed form."""

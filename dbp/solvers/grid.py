@@ -93,7 +93,7 @@ def _relax_lines(d: Tensor, cost: Tensor, neighbours: int) -> None:
 
 
 def _follow(d: Tensor, hops: Tensor | None, start: Tensor, end: Tensor, to: list[int]) -> tuple[Tensor, Tensor]:
-    """The paths back from the ends, `[vertices, B]`, and where a tie of distances was met, which takes hops to break."""
+    """The paths back from the ends, `[vertices, B]`, and which of them met a tie, which takes hops to break."""
     y = torch.zeros_like(d)
     offsets = torch.tensor(to, device=d.device)[:, None]
     tied = torch.zeros_like(end, dtype=torch.bool)

@@ -35,6 +35,8 @@ class GridPath(Solver):
         neighbours: 8 with diagonals, or 4 without.
         source: row and column of the first vertex; negative ones count from the end.
         target: row and column of the last vertex.
+        clip: takes positive scores as zero, as the published code does with costs that noise or a step of blackbox made
+            negative; otherwise they are an error.
 
     Raises:
         UserError: a positive score, an end outside the grid, or no way from source to target; it names the row.
@@ -43,6 +45,7 @@ class GridPath(Solver):
     neighbours: int = 8
     source: tuple[int, int] = (0, 0)
     target: tuple[int, int] = (-1, -1)
+    clip: bool = False
     event_dim = 2
 
     def __post_init__(self) -> None:
@@ -51,6 +54,8 @@ class GridPath(Solver):
 
     def solve(self, theta: Tensor, instance: Instance) -> Tensor:
         wide = native.widen(theta)
+        if self.clip:
+            wide = wide.clamp_max(0)
         return grid_path(wide, *self._arguments(theta.shape, theta.device, instance), self.neighbours).to(theta)
 
     def project(self, theta: Tensor) -> Tensor:
@@ -66,7 +71,8 @@ class GridPath(Solver):
         y = torch.zeros(shape)
         mask, source, target = self._arguments(y.shape, y.device, instance)
         open_ = torch.ones_like(y, dtype=torch.bool) if mask is None else mask
-        return paths(open_, *(int(end) for end in _ends(y, source, target)), self.neighbours)
+        start, end = _ends(y, source, target)
+        return paths(open_, int(start), int(end), self.neighbours)
 
     def _arguments(
         self, shape: torch.Size, device: torch.device, instance: Instance
@@ -109,7 +115,7 @@ def grid_path(
     theta = theta.contiguous()
     y = torch.empty_like(theta)
     if not theta.numel():
-        return _empty(theta)
+        return _empty(y)
     if native.serves(theta):
         tensors = (theta, mask, source, target, y)
         count = theta.shape[:-2].numel()
@@ -142,16 +148,16 @@ def _fits(what: str, tensor: Tensor, shape: torch.Size) -> Tensor:
         raise UserError(f"GridPath: {what} of shape {list(tensor.shape)} does not fit {list(shape)}") from None
 
 
-def _empty(theta: Tensor) -> Tensor:
-    if theta.shape[:-2].numel():
-        raise UserError(f"GridPath: a grid has at least one vertex, got shape {list(theta.shape)}")
-    return theta
+def _empty(y: Tensor) -> Tensor:
+    if y.shape[:-2].numel():
+        raise UserError(f"GridPath: a grid has at least one vertex, got shape {list(y.shape)}")
+    return y
 
 
 def _failed(theta: Tensor, row: int, code: int) -> UserError:
     where = f"GridPath: row {unravel(row, theta.shape[:-2])}"
     if code == NEGATIVE:
-        return UserError(f"{where} has a positive score: theta must be <= 0, as scores are minus costs; hand it -cost")
+        return UserError(f"{where} has a positive score: scores are minus costs, theta <= 0; or take clip=True")
     if code == OUTSIDE:
         return UserError(f"{where}: source or target is outside of the {theta.shape[-2]} x {theta.shape[-1]} grid")
     return UserError(f"{where}: no path from source to target, which are blocked, cut off, or infinitely far apart")

@@ -13,7 +13,6 @@ _SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 _OUT_OF_MEMORY = -1
 
 
-
 _SETS = ("kernels", "kernels_avx2", "kernels_avx512")
 
 

@@ -457,7 +457,7 @@ int64_t solve(Problem<T> p, int64_t threads) {
     const bool small = sizeof(T) == 4 && (p.height + 2) * (p.width + 2) < 1 << 16;
     using Small = std::conditional_t<sizeof(T) == 4, uint64_t, Wide>;
     const int64_t groups = (p.rows + GROUP<T> - 1) / GROUP<T>;
-    return failure.status(dbp::parallel(groups, 100.0 * p.vertices(), threads, [&](int64_t begin, int64_t end) {
+    return failure.status(dbp::parallel(groups, 3.0 * GROUP<T> * p.vertices(), threads, [&](int64_t begin, int64_t end) {
         if (small) solve_rows<T, Small, EIGHT>(p, begin, end);
         else solve_rows<T, Wide, EIGHT>(p, begin, end);
     }));

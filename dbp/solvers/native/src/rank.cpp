@@ -14,18 +14,19 @@ using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
 
 template <class T>
 void count_row(const T* x, T* rank, int64_t n) {
+    using V = dbp::Lanes<T>;
     constexpr int L = dbp::LANES<T>;
+    decltype(V{} < V{}) index;
+    for (int l = 0; l < L; l++) index[l] = l;
     for (int64_t start = 0; start < n; start += L) {
-        const int64_t here = std::min<int64_t>(L, n - start);
-        dbp::Lanes<T> value = {};
+        const int here = static_cast<int>(std::min<int64_t>(L, n - start));
+        V value = {};
         for (int l = 0; l < here; l++) value[l] = x[start + l];
-        auto before = value < value;  // all zero; a comparison that holds is -1
-        for (int64_t j = 0; j < start; j++) before -= x[j] <= value;
-        for (int64_t j = start; j < n; j++) before -= x[j] < value;
-        for (int l = 0; l < here; l++) {
-            for (int j = 0; j < l; j++) before[l] += value[j] == value[l];
-            rank[start + l] = static_cast<T>(before[l] + 1);
-        }
+        auto before = index - index + 1;
+        for (int64_t j = 0; j < start; j++) before = x[j] <= value ? before + 1 : before;
+        for (int j = 0; j < here; j++) before -= (x[start + j] < value) | ((x[start + j] == value) & (index > j));
+        for (int64_t j = start + here; j < n; j++) before = x[j] < value ? before + 1 : before;
+        for (int l = 0; l < here; l++) rank[start + l] = static_cast<T>(before[l]);
     }
 }
 
@@ -82,7 +83,7 @@ void rank_rows(const T* x, T* y, int64_t n, int64_t begin, int64_t end) {
 
 template <class T>
 int64_t rank(const T* x, T* y, int64_t rows, int64_t n, int64_t threads) {
-    const double cost = n <= COUNTED ? 0.06 * n * n : 8.0 * n;
+    const double cost = sizeof(T) * (n <= COUNTED ? 0.01 * n * n : 1.5 * n);
     return dbp::parallel(rows, cost, threads, [=](int64_t begin, int64_t end) { rank_rows(x, y, n, begin, end); });
 }
 
