@@ -41,10 +41,6 @@ def least_cost(cost: Tensor, neighbours: int) -> float:
     return float(dijkstra(graph.tocsr(), indices=0)[-1] + c[0])
 
 
-def twin(theta: Tensor, mask: Tensor | None = None, source: Tensor | None = None, target: Tensor | None = None) -> Tensor:
-    return shortest_path(theta, mask, *_ends(theta, source, target), 8)[0]
-
-
 @pytest.mark.parametrize("neighbours", [4, 8])
 @pytest.mark.parametrize("costs", sorted(set(COSTS) - {"zero", "zeros and ones"}))  # scipy takes 0 for no edge
 def test_as_cheap_as_scipys(costs: str, neighbours: int) -> None:
@@ -72,20 +68,16 @@ def test_sweeps_dijkstra_and_torch_are_equal(costs: str, neighbours: int, dtype:
 
 @pytest.mark.parametrize("neighbours", [4, 8])
 def test_ties_go_to_fewest_vertices_then_lowest_index(neighbours: int) -> None:
-    """Against networkx: of all shortest paths, the first by this rule."""
+    """Against networkx: of all simple paths that are shortest, the first by this rule."""
     torch.manual_seed(2)
     solver = GridPath(neighbours)
-    for cost in torch.cat([torch.randint(1, 3, (20, 4, 4)), torch.randint(0, 3, (20, 4, 4))]).float():
-        graph = nx.DiGraph()
-        graph.add_weighted_edges_from([(v, u, cost.flatten()[u].item()) for v, u in edges(4, 4, neighbours)])
-        if (cost > 0).all():
-            candidates = list(nx.all_shortest_paths(graph, 0, 15, weight="weight"))
-        else:
-            paths = list(nx.all_simple_paths(graph, 0, 15, cutoff=8))
-            costs = [cost.flatten()[p].sum().item() for p in paths]
-            candidates = [p for p, c in zip(paths, costs, strict=True) if c == min(costs)]
+    width = {4: 4, 8: 3}[neighbours]
+    paths = list(nx.all_simple_paths(nx.DiGraph(edges(3, width, neighbours)), 0, 3 * width - 1))
+    for cost in torch.cat([torch.randint(1, 3, (40, 3, width)), torch.randint(0, 3, (40, 3, width))]).float():
+        costs = [cost.flatten()[path].sum().item() for path in paths]
+        candidates = [path for path, c in zip(paths, costs, strict=True) if c == min(costs)]
         best = min(candidates, key=lambda path: (len(path), path[::-1]))
-        expected = torch.zeros(16)
+        expected = torch.zeros(3 * width)
         expected[best] = 1
         assert torch.equal(solver(-cost).flatten(), expected)
 
@@ -119,6 +111,31 @@ def test_masks_and_ends_of_each_instance() -> None:
         assert y[:, i].sum() == small.sum()
     reverse = GridPath(8, source=(-1, -1), target=(0, 0))(theta)
     assert torch.equal(reverse, GridPath()(theta.flip(-1, -2)).flip(-1, -2))  # no ties: there and back again
+
+
+def winding(size: int) -> Tensor:
+    """Costs whose shortest path goes back and forth through every other row."""
+    cost = torch.ones(size, size)
+    cost[1::2] = 1e4
+    cost[1::4, -1] = cost[3::4, 0] = 1
+    return cost
+
+
+@pytest.mark.parametrize("size", [33, 65])
+def test_where_sweeping_is_given_up(size: int) -> None:
+    """Up and down at every other column: sweeps of rows take as many rounds as there are columns."""
+    torch.manual_seed(5)
+    cost = winding(size).T * (1 + 0.01 * torch.rand(40, size, size))
+    y = grid_path(-cost, None, None, None, 4)
+    assert y[0].sum() > size * size / 2
+    assert torch.equal(y, grid_path(-cost, None, None, None, 4, False))
+
+
+def test_more_vertices_than_two_bytes_count() -> None:
+    theta = -torch.rand(3, 260, 270)
+    y = grid_path(theta, None, None, None, 8)
+    assert torch.equal(y, grid_path(theta, None, None, None, 8, False))
+    assert torch.equal(y, shortest_path(theta, None, *_ends(theta, None, None), 8)[0])
 
 
 def test_obstacles_are_walked_around() -> None:

@@ -88,10 +88,10 @@ class GridPath(Solver):
         self, given: Tensor | None, option: tuple[int, int], default: tuple[int, int], shape: torch.Size, device: Any
     ) -> Tensor | None:
         """The vertex of each row, -1 where it is outside of the grid; null for the kernel's default."""
+        if given is None and option == default:
+            return None
         size = torch.tensor(shape[-2:], device=device)
         if given is None:
-            if option == default:
-                return None
             given = torch.tensor(option, device=device)
             given = torch.where(given < 0, given + size, given)
         given = _fits("source and target", given, torch.Size((*shape[:-2], 2))).to(device)
@@ -135,7 +135,9 @@ def _ends(theta: Tensor, source: Tensor | None, target: Tensor | None) -> tuple[
 
 
 def _named(instance: Instance) -> Mapping[str, Tensor]:
-    given = instance if isinstance(instance, Mapping) else {} if instance is None else {"mask": instance}
+    if instance is None:
+        return {}
+    given = instance if isinstance(instance, Mapping) else {"mask": instance}
     if unknown := set(given) - {"mask", "source", "target"}:
         raise UserError(f"GridPath: an instance has mask, source, target; got {', '.join(sorted(unknown))}")
     return given

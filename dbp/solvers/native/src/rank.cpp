@@ -7,7 +7,8 @@
 
 namespace {
 
-constexpr int64_t COUNTED = 256;  // up to here n^2 / lanes comparisons beat a sort
+constexpr int64_t COUNTED = 12 * dbp::LANES<float>;  // up to here n^2 / lanes comparisons beat a sort
+constexpr int64_t MANY = 3000;                       // from here on long digits do
 
 template <class T>
 using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
@@ -46,10 +47,10 @@ struct Item {
     Bits<T> index;
 };
 
-template <class T>
+// With more bits to a digit there are fewer passes over the row and longer tables to clear.
+template <class T, int BITS>
 void sort_row(const T* x, T* rank, int64_t n, Item<T>* a, Item<T>* b) {
-    constexpr int BITS = 11, PASSES = sizeof(T) == 4 ? 3 : 6, SIZE = 1 << BITS;
-    static_assert(BITS * PASSES >= 8 * static_cast<int>(sizeof(T)));
+    constexpr int PASSES = (8 * sizeof(T) + BITS - 1) / BITS, SIZE = 1 << BITS;
     uint32_t count[PASSES][SIZE] = {};
     for (int64_t i = 0; i < n; i++) {
         const Bits<T> key = ordered(x[i]);
@@ -78,7 +79,8 @@ void rank_rows(const T* x, T* y, int64_t n, int64_t begin, int64_t end) {
         return;
     }
     std::vector<Item<T>> a(n), b(n);
-    for (int64_t row = begin; row < end; row++) sort_row(x + row * n, y + row * n, n, a.data(), b.data());
+    const auto sort = n < MANY ? sort_row<T, 8> : sort_row<T, 11>;
+    for (int64_t row = begin; row < end; row++) sort(x + row * n, y + row * n, n, a.data(), b.data());
 }
 
 template <class T>
