@@ -26,6 +26,7 @@ class HeldKarp {
             for (int j = 0; j < p; j++) to[k * p + j] = j < m ? d[(j + 1) * n + k + 1] : T(0);
         for (int j = 0; j < p; j++) left[j] = j < m ? d[(j + 1) * n] : T(0);
         switch (blocks) {  // so that a set's ways stay in registers
+            case 0: break;
             case 1: fill<1>(); break;
             case 2: fill<2>(); break;
             case 3: fill<3>(); break;
@@ -47,19 +48,26 @@ class HeldKarp {
     }
 
    private:
+    // Each set of cities but the last, and that set with the last city, which have most of their work in common.
     template <int BLOCKS>
     DBP_INLINE void fill() {
-        for (uint32_t set = 1; set < 1u << m; set++) {
-            V best[BLOCKS];
-            for (int b = 0; b < BLOCKS; b++) best[b] = V{} + std::numeric_limits<T>::infinity();
-            for (uint32_t rest = set; rest; rest &= rest - 1) {
-                const int k = __builtin_ctz(rest);
-                const T way = left[size_t(set ^ 1u << k) * p + k];
-                for (int b = 0; b < BLOCKS; b++)
-                    if (BLOCKS < 6 || b < blocks) best[b] = least(best[b], at(to + k * p, b) + way);
+        const size_t last = m - 1, with_last = size_t(1) << last;
+        for (size_t set = 0; set < with_last; set++) {
+            V best[2][BLOCKS];
+            for (int b = 0; b < BLOCKS; b++) best[0][b] = best[1][b] = V{} + std::numeric_limits<T>::infinity();
+            for (size_t rest = set; rest; rest &= rest - 1) {
+                const int k = __builtin_ctzll(rest);
+                const T* way = left + (set ^ size_t(1) << k) * p + k;
+                for (int b = 0; b < BLOCKS && (BLOCKS < 6 || b < blocks); b++) {
+                    const V step = at(to + k * p, b);
+                    best[0][b] = least(best[0][b], step + way[0]);
+                    best[1][b] = least(best[1][b], step + way[with_last * p]);
+                }
             }
-            for (int b = 0; b < BLOCKS; b++)
-                if (BLOCKS < 6 || b < blocks) at(left + size_t(set) * p, b) = best[b];
+            T* without = left + set * p;
+            for (int b = 0; set && b < BLOCKS && (BLOCKS < 6 || b < blocks); b++) at(without, b) = best[0][b];
+            for (int b = 0; b < BLOCKS && (BLOCKS < 6 || b < blocks); b++)
+                at(without + with_last * p, b) = least(best[1][b], at(to + last * p, b) + without[last]);
         }
     }
     static DBP_INLINE V& at(T* row, int block) { return reinterpret_cast<V*>(row)[block]; }
