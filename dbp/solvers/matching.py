@@ -96,14 +96,15 @@ def matching(theta: Tensor) -> Tensor:
 @native.operator
 def matching_scipy(theta: Tensor) -> Tensor:
     """`Matching` by scipy, one problem after the other, for machines without the kernel and other devices."""
+    if not theta.numel():
+        return torch.empty_like(theta)
     scores = theta.detach().cpu().numpy().astype(np.float64).reshape(-1, *theta.shape[-2:])
     y = np.zeros_like(scores)
     for row, (score, out) in enumerate(zip(scores, y, strict=True)):
         if not np.isfinite(score).all():
             raise _not_finite(row, theta.shape[:-2])
         cost, chosen = (-score, out) if score.shape[0] <= score.shape[1] else (-score.T, out.T)
-        if cost.size:
-            chosen[np.arange(len(cost)), _first_of_the_best(cost)] = 1
+        chosen[np.arange(len(cost)), _first_of_the_best(cost)] = 1
     return torch.from_numpy(y).reshape(theta.shape).to(theta)
 
 

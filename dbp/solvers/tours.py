@@ -102,10 +102,12 @@ def tour_torch(theta: Tensor, directed: bool) -> Tensor:
 
     `left[:, S, j]` is the shortest way from city j + 1 through the set S of cities and back to city 0.
     """
+    if not theta.numel():
+        return torch.empty_like(theta)
     n = theta.shape[-1]
     d = _distances(theta, directed).reshape(-1, n, n)
     m, inner = n - 1, d[:, 1:, 1:]
-    members = torch.arange(2 ** max(m, 0), device=theta.device)[:, None] >> torch.arange(m, device=theta.device) & 1
+    members = torch.arange(2**m, device=theta.device)[:, None] >> torch.arange(m, device=theta.device) & 1
     left = d[:, None, 1:, 0].repeat(1, len(members), 1)  # [batch, sets, cities]
     for size in range(1, m):
         sets = (members.sum(1) == size).nonzero()[:, 0]
@@ -113,7 +115,7 @@ def tour_torch(theta: Tensor, directed: bool) -> Tensor:
         rest = left[:, sets[:, None] - (1 << cities), cities]
         left[:, sets] = (inner[:, :, cities].movedim(1, -1) + rest.unsqueeze(-1)).amin(2)
     order = torch.zeros(len(d), n, dtype=torch.int64, device=theta.device)
-    here, open_ = order[:, :1], torch.full_like(order[:, :1], 2 ** max(m, 0) - 1)
+    here, open_ = order[:, :1], torch.full_like(order[:, :1], 2**m - 1)
     for step in range(1, n):
         bit = 1 << torch.arange(m, device=theta.device)
         ways = d[:, :, 1:].gather(1, here[..., None].expand(-1, -1, m))[:, 0]
@@ -130,6 +132,8 @@ def tour_highs(theta: Tensor, directed: bool) -> Tensor:
 
     Source: Dantzig, Fulkerson, Johnson, "Solution of a large-scale traveling-salesman problem", 1954.
     """
+    if not theta.numel():
+        return torch.empty_like(theta)
     n = theta.shape[-1]
     distances = _distances(theta, directed).detach().cpu().double().numpy().reshape(-1, n, n)
     if not np.isfinite(distances).all():
