@@ -37,19 +37,12 @@ template <class T, int W> class Assignment {
     // False when a score is not finite.
     DBP_INLINE bool solve(const T* theta, T* out) {
         load(theta);
-        // Reductions may push v far beyond what the optimum costs (where scores of -1e30 forbid edges), and small
-        // differences drown in it. No edge of an optimum exceeds the cost of a solution: reductions so capped suffice.
-        for (T cap = inf;;) {
-            const T largest = reduce(cap);
-            free.clear();
-            for (int j = 0; j < m; j++)
-                if (y[j] < 0) free.push_back(j);
-            for (int row : waiting)
-                if (!augment(row)) return false;
-            const double excess = largest > 0 ? above_bound() : 0;
-            if (!(excess > 0 && largest > 64 * excess && cap > excess)) break;
-            cap = static_cast<T>(excess);
-        }
+        reduce();
+        free.clear();
+        for (int j = 0; j < m; j++)
+            if (y[j] < 0) free.push_back(j);
+        for (int row : waiting)
+            if (!augment(row)) return false;
         first_of_the_best();
         std::memset(out, 0, sizeof(T) * n * m);
         for (int i = 0; i < n; i++) out[flipped ? at(x[i], n, i) : at(i, m, x[i])] = 1;
@@ -80,17 +73,6 @@ template <class T, int W> class Assignment {
         }
     }
 
-    // What the assignment costs above the sum of the least costs of the rows.
-    DBP_INLINE double above_bound() {
-        double excess = 0;
-        for (int i = 0; i < n; i++) {
-            V low = vec(row(i));
-            for (int j = L; j < p; j += L) low = vec(row(i) + j) < low ? vec(row(i) + j) : low;
-            excess += static_cast<double>(row(i)[x[i]]) - dbp::smallest(low);
-        }
-        return excess;
-    }
-
     // The two least reduced costs of a row, and the first column that has the least.
     DBP_INLINE void two_least(int i, T& u1, T& u2, int& j1) {
         const V infinite = V{} + inf;
@@ -109,19 +91,18 @@ template <class T, int W> class Assignment {
         u2 = dbp::smallest(a1 == static_cast<Index>(j1) ? m2 : m1);
     }
 
-    // Column reduction, reduction transfer and two row reductions, none larger than cap; returns the largest of them.
-    DBP_INLINE T reduce(T cap) {
-        T u1, u2, largest = 0;
+    // Column reduction, reduction transfer and two row reductions. Where scores of -1e30 forbid edges, v may fall so far
+    // that small differences drown in it: it does for columns only that their rows cannot do without.
+    DBP_INLINE void reduce() {
+        T u1, u2;
         int j1;
         std::fill(x.begin(), x.end(), -1);
         std::fill(y.begin(), y.end(), -1);
         for (int j = 0; j < p; j++) v[j] = 0;
         auto lower = [&](int j, T by) {  // infinite: there is no other column
-            by = std::min(by, cap);
-            if (!(v[j] - by < v[j]) || by == inf) return false;
-            v[j] -= by;
-            largest = std::max(largest, by);
-            return true;
+            const bool lowers = v[j] - by < v[j] && by < inf;
+            if (lowers) v[j] -= by;
+            return lowers;
         };
         if (n == m && n > 1) {
             for (int j = 0; j < p; j += L) {
@@ -165,7 +146,6 @@ template <class T, int W> class Assignment {
             }
             waiting.resize(kept);
         }
-        return largest;
     }
 
     // Another column of the reduced cost u of row i, a free one if there is any.
