@@ -1,7 +1,8 @@
 """Solvers against what people use for the same work: `python -m benchmarks.solvers [WORK ...]` writes results.md.
 
 To add a work: a function that yields a `Case` for each size, listed in WORKS. Ours comes first among its candidates; a
-slow peer is given a slice of the batch; one that is not installed is left out (NEEDS).
+slow peer is given a slice of the batch; one that is not installed is left out (NEEDS). With `--check` it writes nothing
+and fails where ours is not ahead by half of the target.
 """
 
 import importlib.util
@@ -202,24 +203,36 @@ def ratio(case: Case, timings: dict[str, Timing], peer: str) -> float:
     return timings[peer].ratio * case.batch / case.slices.get(peer, case.batch)
 
 
+def behind(case: Case, timings: dict[str, Timing]) -> Iterator[str]:
+    """The peers to which ours keeps less than half of the distance it is to keep."""
+    for peer, target in case.targets.items():
+        if peer in timings and (measured := ratio(case, timings, peer)) < target / 2:
+            yield f"{case.name}: {measured:.3g} x {peer}, of {target:g} x\n"
+
+
 def _is_here(name: str) -> bool:
     return name not in NEEDS or importlib.util.find_spec(NEEDS[name]) is not None
 
 
-def main(names: list[str]) -> None:
+def main(names: list[str], check: bool) -> int:
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    results = {name: measure(WORKS[name]) for name in names or WORKS}
+    if check:
+        late = [line for rows in results.values() for case, timings in rows for line in behind(case, timings)]
+        sys.stdout.write("".join(late) or "all within half of their targets\n")
+        return int(bool(late))
     head = (
         "# Solvers, side by side\n\nMicroseconds for one instance on one thread, float32; the others as multiples of "
         f"it.\nWritten by `python -m benchmarks.solvers`. {platform.machine()}, torch {torch.__version__}, "
         f"{native.status()}.\n"
     )
-    tables = [table(name, measure(WORKS[name])) for name in names or WORKS]
-    text = "\n".join([head, *tables])
+    text = "\n".join([head, *(table(name, rows) for name, rows in results.items())])
     sys.stdout.write(text)
     if not names:
         RESULTS.write_text(text)
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main([name for name in sys.argv[1:] if name != "--check"], "--check" in sys.argv))

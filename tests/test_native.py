@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from dbp.errors import UserError
 from dbp.solvers import GridPath, Rank, TopK, native
 from dbp.solvers.choices import top_k, top_k_torch
 from dbp.solvers.grid import shortest_path
@@ -121,6 +122,21 @@ def test_vmap(name: str) -> None:
     assert torch.equal(torch.vmap(solver, in_dims=1, out_dims=1)(x), solver(x))
 
 
+def test_instances_are_traced_too() -> None:
+    theta, mask = -torch.rand(6, 5, 5), torch.rand(5, 5) < 0.9
+    mask[0, 0] = mask[-1, :] = mask[:, 0] = True
+    target = torch.tensor([[4, 4], [4, 0], [0, 0], [4, 2], [4, 1], [4, 3]])
+    expected = GridPath()(theta, {"mask": mask, "target": target})
+    each = torch.vmap(lambda x, t: GridPath()(x, {"mask": mask, "target": t}))
+    assert torch.equal(each(theta, target), expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compiled = torch.compile(GridPath().__call__, fullgraph=True, backend="aot_eager")
+        assert torch.equal(compiled(theta, {"mask": mask, "target": target}), expected)
+        with pytest.raises(Exception, match=r"row \[2\] has a positive score"):
+            compiled(theta + torch.tensor([0.0, 0, 1, 0, 0, 0])[:, None, None], None)
+
+
 @needs_kernels
 @pytest.mark.parametrize(
     ("operator", "arguments"),
@@ -188,6 +204,12 @@ def test_workers_after_the_parent_used_threads(start: str) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on forks of processes with threads
         loader = DataLoader(Ranked(), batch_size=4, num_workers=1, multiprocessing_context=start, timeout=60)
         assert torch.equal(next(iter(loader)), expected)
+
+
+@needs_kernels
+def test_kernels_older_than_the_source() -> None:
+    with pytest.raises(UserError, match=r"older than the source, and have no dbp_new_f32.*install again"):
+        native.call("new", [torch.zeros(1)], 1)
 
 
 def test_runs_without_kernels() -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dbp.errors import UserError
+
 _SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 _OUT_OF_MEMORY = -1
-
-
 _SETS = ("kernels", "kernels_avx2", "kernels_avx512")
 
 
@@ -77,7 +77,13 @@ def call(name: str, tensors: Sequence[Tensor | None], *sizes: int) -> int:
 
 @functools.cache
 def _function(symbol: str, pointers: int, integers: int) -> Callable[..., int]:
-    function = getattr(_LIBRARY, symbol)
+    try:
+        function = getattr(_LIBRARY, symbol)
+    except AttributeError:
+        raise UserError(
+            f"the compiled kernels are older than the source, and have no {symbol}: "
+            "install again, or run python setup.py build_ext --inplace"
+        ) from None
     function.argtypes = [ctypes.c_void_p] * pointers + [ctypes.c_int64] * integers
     function.restype = ctypes.c_int64
     return function
