@@ -43,8 +43,8 @@ class Matching(Solver):
             raise UserError(f"Matching: iterations must be at least 1, got {self.iterations}")
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
-        wide = native.widen(theta)
-        return (matching if native.serves(wide) else matching_scipy)(wide).to(theta)
+        host = native.widen(theta).cpu()  # where augmenting paths are at home
+        return (matching if native.serves(host) else matching_scipy)(host).to(theta)
 
     def project(self, theta: Tensor) -> Tensor:
         # A constant on a row that is matched whatever happens changes nothing; nor does one on such a column.
@@ -95,7 +95,7 @@ def matching(theta: Tensor) -> Tensor:
 
 @native.operator
 def matching_scipy(theta: Tensor) -> Tensor:
-    """`Matching` by scipy, one problem after the other, for machines without the kernel and other devices."""
+    """`Matching` by scipy, one problem after the other, for machines without the kernel."""
     if not theta.numel():
         return torch.empty_like(theta)
     scores = theta.detach().cpu().numpy().astype(np.float64).reshape(-1, *theta.shape[-2:])

@@ -48,9 +48,12 @@ class Tour(Solver):
             raise UserError(f"Tour: kicks must not be negative, got {self.kicks}")
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
-        wide, n = native.widen(theta), theta.shape[-1]
+        n = theta.shape[-1]
         if theta.shape[-2] != n:
             raise UserError(f"Tour takes a square matrix of scores, got shape {list(theta.shape)}")
+        wide = native.widen(theta)
+        if n > _EXACT:
+            wide = wide.cpu()  # local search is not for a GPU
         if native.serves(wide):
             kicks = (30 if self.directed else 6) * n if self.kicks is None else self.kicks
             return tour(wide, self.directed, kicks).to(theta)
