@@ -15,12 +15,15 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import graphs, peers
+from benchmarks import combinatorial, graphs, peers
 from benchmarks.timing import Candidates, Timing, interleave
-from dbp.solvers import GridPath, Rank, TopK, native
+from dbp.solvers import GridPath, Knapsack, Matching, Rank, SpanningTree, TopK, Tour, native
 from dbp.solvers.choices import top_k_torch
 from dbp.solvers.orders import rank_torch
+from dbp.solvers.packing import knapsack_torch
 from dbp.solvers.paths import grid_path
+from dbp.solvers.tours import tour_highs
+from dbp.solvers.trees import spanning_tree_torch
 
 RESULTS = Path(__file__).with_name("results.md")
 
@@ -93,8 +96,90 @@ def rank() -> Iterator[Case]:
         yield Case(f"n {n}, batch {batch}", batch, candidates, targets={"argsort twice": 8, "numpy": 1.8})
 
 
-WORKS: dict[str, Work] = {"grid_path": grid_paths, "top_k": top_k, "rank": rank}
-NEEDS = {"rustworkx": "rustworkx", "networkx": "networkx"}
+def matching() -> Iterator[Case]:
+    for n, batch in ((10, 700), (50, 100), (100, 70)):
+        points = torch.rand(2, batch, n, 2)
+        kinds = {
+            "uniform": torch.rand(batch, n, n),
+            "integer": torch.randint(0, 100, (batch, n, n)).float(),
+            "geometric": torch.cdist(points[0], points[1]),
+        }
+        for kind, cost in kinds.items():
+            few = cost.numpy()[:70]
+            loops: Candidates = {
+                "scipy": partial(peers.each, combinatorial.scipy_matching, few),
+                "lapx": partial(peers.each, combinatorial.lapx_matching, few),
+                "OR-Tools": partial(peers.each, combinatorial.ortools_matching, few),
+            }
+            candidates: Candidates = {"ours": partial(Matching(), -cost)}
+            slices, targets = dict.fromkeys(loops, len(few)), dict.fromkeys(loops, 2.5)
+            yield Case(f"n {n}, {kind}, batch {batch}", batch, candidates | loops, slices, targets)
+
+
+def spanning_trees() -> Iterator[Case]:
+    for n in (12, 30):
+        batch, edges = 70, combinatorial.grid_edges(n)
+        cost, ends = torch.rand(batch, len(edges)), torch.tensor(edges)
+        candidates: Candidates = {
+            "ours": partial(SpanningTree(edges=tuple(edges)), -cost),
+            "our torch": partial(spanning_tree_torch, -cost, ends.expand(*cost.shape, 2), n * n),
+        }
+        few = cost.numpy()[:7]
+        loops: Candidates = {
+            "scipy": partial(peers.each, combinatorial.scipy_tree, few, ends.numpy()),
+            "rustworkx": partial(peers.each, combinatorial.rustworkx_tree, few, edges),
+            "networkx": partial(peers.each, combinatorial.networkx_tree, few, edges),
+        }
+        slices, targets = dict.fromkeys(loops, len(few)), dict.fromkeys(("scipy", "rustworkx"), 7.0)
+        yield Case(f"grid {n} x {n}, batch {batch}", batch, candidates | loops, slices, targets)
+
+
+def knapsacks() -> Iterator[Case]:
+    for n, capacity in ((32, 100), (100, 1000)):
+        batch = 100
+        weights, theta = torch.randint(1, 4 * capacity // n, (n,)), torch.rand(batch, n)
+        candidates: Candidates = {
+            "ours": partial(Knapsack(tuple(weights.tolist()), capacity), theta),
+            "our torch": partial(knapsack_torch, theta, weights.expand(batch, n), torch.tensor(capacity).expand(batch)),
+            "OR-Tools": partial(peers.each, combinatorial.ortools_knapsack, theta.numpy(), weights.numpy(), capacity),
+        }
+        yield Case(f"n {n}, C {capacity}, batch {batch}", batch, candidates, targets={"our torch": 15, "OR-Tools": 10})
+
+
+def tours() -> Iterator[Case]:
+    for n in (8, 10, 12, 20, 50):
+        batch = 70
+        points = torch.rand(batch, n, 2)
+        cost = torch.cdist(points, points)
+        candidates: Candidates = {"ours": partial(Tour(), -cost)}
+        loops: Candidates = {
+            "OR-Tools": partial(peers.each, combinatorial.ortools_tour, cost.numpy()[:7]),
+            "HiGHS": partial(tour_highs, -cost[:2], False),
+        }
+        name = f"n {n}, batch {batch}" + ("" if n <= 13 else f", {_gap(n):.4f} % above the optimum")
+        yield Case(
+            name, batch, candidates | loops, {"OR-Tools": 7, "HiGHS": 2}, {"OR-Tools": 100.0 if n <= 13 else 10.0}
+        )
+
+
+def _gap(n: int) -> float:
+    """By how many per cent tours of 30 instances are too long, on average."""
+    points = torch.rand(30, n, 2, dtype=torch.float64)
+    cost = torch.cdist(points, points)
+    ours, best = ((cost * y).sum((-1, -2)) for y in (Tour()(-cost), tour_highs(-cost, False)))
+    return 100 * (ours / best - 1).mean().item()
+
+
+WORKS: dict[str, Work] = {
+    "grid_path": grid_paths,
+    "top_k": top_k,
+    "rank": rank,
+    "matching": matching,
+    "spanning_tree": spanning_trees,
+    "knapsack": knapsacks,
+    "tour": tours,
+}
+NEEDS = {"rustworkx": "rustworkx", "networkx": "networkx", "lapx": "lap", "OR-Tools": "ortools"}
 
 
 def measure(work: Work) -> list[tuple[Case, dict[str, Timing]]]:

@@ -27,8 +27,12 @@ solvers = Registry(
         "any": "dbp.solvers:Or",
         "k_means": "dbp.solvers:KMeans",
         "graph_path": "dbp.solvers:GraphPath",
+        "spanning_tree": "dbp.solvers:SpanningTree",
+        "matching": "dbp.solvers:Matching",
         "perfect_matching": "dbp.solvers:PerfectMatching",
         "graph_matching": "dbp.solvers:GraphMatching",
+        "knapsack": "dbp.solvers:Knapsack",
+        "tour": "dbp.solvers:Tour",
         "integer_program": "dbp.solvers:IntegerProgram",
     },
 )  # fmt: skip

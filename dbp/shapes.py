@@ -75,3 +75,10 @@ def require_finite(theta: Tensor, event_dim: int, what: str) -> None:
 
 def _event_dims(event_dim: int) -> tuple[int, ...]:
     return tuple(range(-event_dim, 0))
+
+
+def unexpanded(x: Tensor, event_dim: int) -> Tensor:
+    """`[problems, *event]`, contiguous: one problem if all inputs share it by `expand`, else as many as inputs."""
+    leading = x.ndim - event_dim
+    shared = all(size == 1 or stride == 0 for size, stride in zip(x.shape[:leading], x.stride()[:leading], strict=True))
+    return (x[(0,) * leading].unsqueeze(0) if shared else x.reshape(-1, *x.shape[leading:])).contiguous()

@@ -6,10 +6,14 @@ from dbp.solvers.clusters import KMeans
 from dbp.solvers.function import FromFunction
 from dbp.solvers.graphs import GraphPath
 from dbp.solvers.levels import Binary, Or, Signum
+from dbp.solvers.matching import Matching
 from dbp.solvers.orders import Permutation, Rank, Sort
+from dbp.solvers.packing import Knapsack
 from dbp.solvers.pairings import PerfectMatching
 from dbp.solvers.paths import GridPath
 from dbp.solvers.programs import IntegerProgram
+from dbp.solvers.tours import Tour
+from dbp.solvers.trees import SpanningTree
 
 __all__ = [
     "Binary",
@@ -19,6 +23,8 @@ __all__ = [
     "GridPath",
     "IntegerProgram",
     "KMeans",
+    "Knapsack",
+    "Matching",
     "OneHot",
     "Or",
     "PerfectMatching",
@@ -26,6 +32,8 @@ __all__ = [
     "Rank",
     "Signum",
     "Sort",
+    "SpanningTree",
     "Threshold",
     "TopK",
+    "Tour",
 ]

@@ -1,0 +1,158 @@
+"""Bipartite assignment: who gets what, one to one."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from dbp.core import Noise, Solver
+from dbp.errors import UserError
+from dbp.noises import Gumbel
+from dbp.shapes import normalise, unravel
+from dbp.solvers import native
+
+
+@dataclass(frozen=True)
+class Matching(Solver):
+    """The best assignment of rows to columns: `argmax <theta, y>`, at most a one in each row and column of y.
+
+    theta is `[*leading, n, m]`, and min(n, m) pairs are made, whatever the signs of the scores. Ties, as far as the
+    arithmetic is exact, go to the lowest index: among the best assignments the first row takes the first column it can,
+    then the second row, and so on (columns and rows change places if n > m).
+
+    The relaxation is the entropic optimum `argmax <theta, y> + temperature H(y)`, by Sinkhorn's iteration on
+    log-potentials; rows (or columns) that are too many may stay unmatched (Cuturi, "Sinkhorn distances", NeurIPS 2013;
+    Mena et al., "Learning latent permutations with Gumbel-Sinkhorn networks", ICLR 2018).
+
+    Args:
+        iterations: of the relaxation.
+    """
+
+    event_dim = 2
+    noise: ClassVar[Noise | None] = Gumbel()
+    iterations: int = 50
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1:
+            raise UserError(f"Matching: iterations must be at least 1, got {self.iterations}")
+
+    def solve(self, theta: Tensor, instance: Any) -> Tensor:
+        host = native.widen(theta).cpu()  # where augmenting paths are at home
+        return (matching if native.serves(host) else matching_scipy)(host).to(theta)
+
+    def project(self, theta: Tensor) -> Tensor:
+        # A constant on a row that is matched whatever happens changes nothing; nor does one on such a column.
+        if theta.shape[-2] <= theta.shape[-1]:
+            theta = theta - theta.mean(-1, keepdim=True)
+        if theta.shape[-1] <= theta.shape[-2]:
+            theta = theta - theta.mean(-2, keepdim=True)
+        return normalise(theta, 2)
+
+    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+        scores = theta / temperature
+        rows, columns = theta.shape[-2:]
+        if rows > columns:
+            return self.relax(theta.mT, temperature).mT
+        f = torch.zeros_like(scores[..., :1])
+        for _ in range(self.iterations):
+            g = -torch.logsumexp(scores + f, -2, keepdim=True)  # each column sums to one, or to at most one
+            if rows < columns:
+                g = g.clamp_max(0)
+            f = -torch.logsumexp(scores + g, -1, keepdim=True)  # each row sums to one
+        return (scores + f + g).exp()
+
+    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+        binary = ((y == 0) | (y == 1)).flatten(-2).all(-1)
+        once = (y.sum(-1) <= 1).all(-1) & (y.sum(-2) <= 1).all(-1)
+        return binary & once & (y.sum((-2, -1)) == min(y.shape[-2:]))
+
+    def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
+        rows, columns = shape
+        if rows > columns:
+            return self.vertices((columns, rows)).mT
+        chosen = torch.tensor(list(itertools.permutations(range(columns), rows)), dtype=torch.int64)
+        return torch.nn.functional.one_hot(chosen.reshape(-1, rows), columns).to(torch.get_default_dtype())
+
+
+@native.operator
+def matching(theta: Tensor) -> Tensor:
+    """`Matching` by the kernel: the shortest augmenting paths of Jonker and Volgenant."""
+    theta = theta.contiguous()
+    y = torch.empty_like(theta)
+    if theta.numel():
+        rows, columns = theta.shape[-2:]
+        status = native.call("matching", (theta, y), theta.numel() // (rows * columns), rows, columns)
+        if status:
+            raise _not_finite(status // 8, theta.shape[:-2])
+    return y
+
+
+@native.operator
+def matching_scipy(theta: Tensor) -> Tensor:
+    """`Matching` by scipy, one problem after the other, for machines without the kernel."""
+    if not theta.numel():
+        return torch.empty_like(theta)
+    scores = theta.detach().cpu().numpy().astype(np.float64).reshape(-1, *theta.shape[-2:])
+    y = np.zeros_like(scores)
+    for row, (score, out) in enumerate(zip(scores, y, strict=True)):
+        if not np.isfinite(score).all():
+            raise _not_finite(row, theta.shape[:-2])
+        cost, chosen = (-score, out) if score.shape[0] <= score.shape[1] else (-score.T, out.T)
+        chosen[np.arange(len(cost)), _first_of_the_best(cost)] = 1
+    return torch.from_numpy(y).reshape(theta.shape).to(theta)
+
+
+def _first_of_the_best(cost: np.ndarray) -> np.ndarray:
+    """The columns of the rows in the optimal assignment that comes first in lexicographic order; `[n, m]`, n <= m.
+
+    Optimal assignments use edges of zero reduced cost only, for any optimal potentials.
+    """
+    n, m = cost.shape
+    square = np.vstack([cost, np.zeros((m - n, m))])
+    x = linear_sum_assignment(cost)[1]
+    x = np.concatenate([x, np.setdiff1d(np.arange(m), x)])
+    change = square[:, x] - square[np.arange(m), x][:, None]  # [row, of which row it takes the column]
+    potential = np.zeros(m)
+    for _ in range(m):
+        shorter = np.minimum(potential, (potential[:, None] + change).min(0))
+        if (shorter == potential).all():
+            break
+        potential = shorter
+    tight = potential[:, None] + change <= potential
+    if connected_components(tight, directed=True, connection="strong")[0] < m:
+        can_take = np.empty_like(tight)
+        can_take[:, x] = tight
+        for row in range(n):
+            _exchange(row, x, can_take)
+    return x[:n]
+
+
+def _exchange(row: int, x: np.ndarray, can_take: np.ndarray) -> None:
+    """Gives a row the first column that it can have while the rows before it keep theirs."""
+    owner = np.argsort(x)
+    before: dict[int, int] = {}  # by whom the column of a row is taken
+    for column in np.flatnonzero(can_take[row, : x[row]]):
+        stack = [] if owner[column] < row or owner[column] in before else [int(owner[column])]
+        before.update(dict.fromkeys(stack, row))
+        while stack:
+            last = stack.pop()
+            if can_take[last, x[row]]:
+                goal = x[row]
+                while last != row:
+                    x[last], goal = goal, x[last]
+                    last = before[last]
+                x[row] = goal
+                return
+            nexts = [int(k) for k in owner[can_take[last]] if k > row and int(k) not in before]
+            before.update(dict.fromkeys(nexts, last))
+            stack += nexts
+
+
+def _not_finite(row: int, leading: torch.Size) -> UserError:
+    return UserError(f"Matching was given NaN or infinite scores in row {unravel(row, leading)}: scores must be finite")

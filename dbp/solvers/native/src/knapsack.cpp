@@ -1,0 +1,134 @@
+// 0/1 knapsacks with integer weights by dynamic programming over capacities, a register of them at a time.
+//
+// best[c] is the most that items i.. can be worth within c, for i from the last to the first; for each item a bit says
+// whether it is worth taking at c.
+#include <cstring>
+#include <numeric>
+
+#include "kernel.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace {
+
+enum Code { NEGATIVE_WEIGHT = 1, NEGATIVE_CAPACITY = 2 };
+
+// One bit for each lane where a comparison holds.
+template <class T, class Mask>
+DBP_INLINE uint16_t bits(Mask mask) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4) return _mm512_movepi32_mask(reinterpret_cast<__m512i>(mask));
+    else return _mm512_movepi64_mask(reinterpret_cast<__m512i>(mask));
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == 4) return _mm256_movemask_ps(reinterpret_cast<__m256>(mask));
+    else return _mm256_movemask_pd(reinterpret_cast<__m256d>(mask));
+#elif defined(__x86_64__)
+    if constexpr (sizeof(T) == 4) return _mm_movemask_ps(reinterpret_cast<__m128>(mask));
+    else return _mm_movemask_pd(reinterpret_cast<__m128d>(mask));
+#else
+    uint16_t all = 0;
+    for (int l = 0; l < dbp::LANES<T>; l++) all |= (mask[l] != 0) << l;
+    return all;
+#endif
+}
+
+template <class T>
+class Knapsack {
+    using V = dbp::Lanes<T>;
+    static constexpr int64_t L = dbp::LANES<T>;
+    const int64_t items;
+    std::vector<int64_t> weight, before;  // before: what the items before this one weigh together
+    int64_t capacity = 0, blocks = 0;
+    std::vector<T> table;         // minus infinity for negative capacities, then best
+    std::vector<uint16_t> worth;  // [items, blocks]
+
+   public:
+    explicit Knapsack(int64_t n) : items(n), weight(n), before(n) {}
+
+    // 0, or why there is no solution. Weights are divided by what they have in common.
+    int load(const int64_t* weights, int64_t limit) {
+        if (limit < 0) return NEGATIVE_CAPACITY;
+        int64_t unit = 0, total = 0;
+        for (int64_t i = 0; i < items; i++) {
+            if (weights[i] < 0) return NEGATIVE_WEIGHT;
+            unit = std::gcd(unit, weights[i]);
+            before[i] = total;
+            total += std::min(weights[i], limit - total);  // at most the limit
+        }
+        unit = std::max<int64_t>(unit, 1);
+        capacity = total / unit;
+        blocks = capacity / L + 1;
+        for (int64_t i = 0; i < items; i++) {
+            weight[i] = weights[i] / unit;
+            before[i] /= unit;
+        }
+        table.assign((2 * blocks + 1) * L, -std::numeric_limits<T>::infinity());
+        worth.resize(items * blocks);
+        return 0;
+    }
+
+    void solve(const T* theta, T* y) {
+        T* best = table.data() + (blocks + 1) * L;
+        std::fill(best, best + blocks * L, T(0));
+        for (int64_t i = items - 1; i >= 0; i--)
+            if (eligible(theta[i], i)) add(best, worth.data() + i * blocks, theta[i], i);
+        int64_t left = capacity;
+        for (int64_t i = 0; i < items; i++) {
+            const bool take = eligible(theta[i], i) & (weight[i] <= left) & worth[i * blocks + left / L] >> left % L;
+            y[i] = take;
+            left -= take * weight[i];
+        }
+    }
+
+   private:
+    bool eligible(T score, int64_t i) const { return score > 0 && weight[i] <= capacity; }
+
+    // From the largest capacity down, so that `best` is read before it is written; what is left when it is an item's
+    // turn is at least the capacity less the items before it.
+    DBP_INLINE void add(T* best, uint16_t* worth_i, T score, int64_t i) const {
+        const int64_t w = weight[i], first = std::max(w, capacity - before[i]) / L;
+        for (int64_t block = blocks - 1; block >= first; block--) {
+            V without, with;
+            std::memcpy(&without, best + block * L, sizeof(V));
+            std::memcpy(&with, best + block * L - w, sizeof(V));
+            with += score;
+            const auto take = with >= without;
+            without = take ? with : without;
+            std::memcpy(best + block * L, &without, sizeof(V));
+            worth_i[block] = bits<T>(take);
+        }
+    }
+};
+
+// theta, y: [rows, items]; weights: [problems, items], capacities: [problems], of which there are one or as many as rows.
+template <class T>
+int64_t solve(const T* theta, const int64_t* weights, const int64_t* capacities, T* y, int64_t rows, int64_t items,
+              int64_t problems, int64_t threads) {
+    dbp::Failure failure;
+    const double cells = static_cast<double>(items) * (rows ? capacities[0] + 1 : 1);
+    return failure.status(dbp::parallel(rows, 50 + 0.2 * cells, threads, [&](int64_t begin, int64_t end) {
+        Knapsack<T> problem(items);
+        for (int64_t row = begin; row < end; row++) {
+            const int64_t which = problems > 1 ? row : 0;
+            const int code = row == begin || problems > 1 ? problem.load(weights + which * items, capacities[which]) : 0;
+            if (code) {
+                failure.report(row, code);
+                return;
+            }
+            problem.solve(theta + row * items, y + row * items);
+        }
+    }));
+}
+
+}  // namespace
+
+DBP_EXPORT int64_t dbp_knapsack_f32(const float* theta, const int64_t* weights, const int64_t* capacities, float* y,
+                                    int64_t rows, int64_t items, int64_t problems, int64_t threads) {
+    return solve(theta, weights, capacities, y, rows, items, problems, threads);
+}
+DBP_EXPORT int64_t dbp_knapsack_f64(const double* theta, const int64_t* weights, const int64_t* capacities, double* y,
+                                    int64_t rows, int64_t items, int64_t problems, int64_t threads) {
+    return solve(theta, weights, capacities, y, rows, items, problems, threads);
+}

@@ -1,0 +1,337 @@
+// Bipartite assignment: Jonker and Volgenant, "A shortest augmenting path algorithm for dense and sparse linear
+// assignment problems", Computing 38, 1987. Two row reductions that never queue a row again (queueing doubles the time
+// on geometric costs), then shortest augmenting paths, a register of columns at a time.
+//
+// Kept throughout: cost[i][j] - v[j] is least at j = x[i] for every assigned row i, and v <= 0 with v = 0 at free
+// columns when there are more columns than rows.
+#include <cstring>
+
+#include "registers.h"
+
+namespace {
+
+template <class T, int W> class Assignment {
+    using V = typename dbp::Register<T, W>::V;
+    using I = typename dbp::Register<T, W>::I;
+    using Index = typename dbp::Register<T, W>::Index;
+    static constexpr int L = W / sizeof(T);
+    static constexpr T inf = std::numeric_limits<T>::infinity();
+
+    const int n, m, p;  // rows <= columns, columns padded to whole registers
+    const bool flipped;
+    dbp::Buffer<T> cost_, v_, open_, dist_;
+    dbp::Buffer<Index> pred_;
+    T *const cost = cost_, *const v = v_, *const open = open_, *const dist = dist_;
+    Index* const pred = pred_;
+    std::vector<int> x, y;  // the column of a row, the row of a column, or -1
+    std::vector<int> waiting, free, scanned, start, tight, order, low, from, by, stack;
+    std::vector<T> reach;
+    std::vector<char> seen;
+
+   public:
+    Assignment(int rows, int columns)
+        : n(std::min(rows, columns)), m(std::max(rows, columns)), p((m + L - 1) / L * L), flipped(rows > columns),
+          cost_(static_cast<size_t>(n) * p), v_(p), open_(p), dist_(p), pred_(p), x(n), y(p), scanned(n), start(n + 2),
+          order(n + 1), low(n + 1), from(n + 1), by(n + 1), stack(n + 1), reach(n), seen(n + 1) {}
+
+    // False when a score is not finite.
+    DBP_INLINE bool solve(const T* theta, T* out) {
+        load(theta);
+        reduce();
+        free.clear();
+        for (int j = 0; j < m; j++)
+            if (y[j] < 0) free.push_back(j);
+        for (int row : waiting)
+            if (!augment(row)) return false;
+        first_of_the_best();
+        std::memset(out, 0, sizeof(T) * n * m);
+        for (int i = 0; i < n; i++) out[flipped ? at(x[i], n, i) : at(i, m, x[i])] = 1;
+        return true;
+    }
+
+   private:
+    static DBP_INLINE size_t at(int row, int width, int column) { return static_cast<size_t>(row) * width + column; }
+    static DBP_INLINE V& vec(T* a) { return *reinterpret_cast<V*>(a); }
+    static DBP_INLINE I& ivec(Index* a) { return *reinterpret_cast<I*>(a); }
+    static DBP_INLINE I iota() {
+        I lane;
+        for (int l = 0; l < L; l++) lane[l] = l;
+        return lane;
+    }
+    T* row(int i) { return cost + at(i, p, 0); }
+
+    // Costs are minus scores, infinite in the padding.
+    DBP_INLINE void load(const T* theta) {
+        for (int i = 0; i < n; i++) {
+            T* c = row(i);
+            if (flipped) {
+                for (int j = 0; j < m; j++) c[j] = -theta[at(j, n, i)];
+            } else {
+                for (int j = 0; j < m; j++) c[j] = -theta[at(i, m, j)];
+            }
+            for (int j = m; j < p; j++) c[j] = inf;
+        }
+    }
+
+    // The two least reduced costs of a row, and the first column that has the least.
+    DBP_INLINE void two_least(int i, T& u1, T& u2, int& j1) {
+        const V infinite = V{} + inf;
+        V m1 = infinite, m2 = infinite;
+        I a1 = I{} + p, here = iota();
+        for (int j = 0; j < p; j += L, here += L) {
+            V t = vec(row(i) + j) - vec(v + j);
+            auto less = t < m1;
+            V loser = less ? m1 : t;
+            m2 = loser < m2 ? loser : m2;
+            m1 = less ? t : m1;
+            a1 = less ? here : a1;
+        }
+        u1 = dbp::smallest(m1);
+        j1 = static_cast<int>(dbp::smallest(m1 == u1 ? a1 : I{} + p));
+        u2 = dbp::smallest(a1 == static_cast<Index>(j1) ? m2 : m1);
+    }
+
+    // Column reduction, reduction transfer and two row reductions. Where scores of -1e30 forbid edges, v may fall so far
+    // that small differences drown in it: it does for columns only that their rows cannot do without.
+    DBP_INLINE void reduce() {
+        T u1, u2;
+        int j1;
+        std::fill(x.begin(), x.end(), -1);
+        std::fill(y.begin(), y.end(), -1);
+        for (int j = 0; j < p; j++) v[j] = 0;
+        auto lower = [&](int j, T by) {  // infinite: there is no other column
+            const bool lowers = v[j] - by < v[j] && by < inf;
+            if (lowers) v[j] -= by;
+            return lowers;
+        };
+        if (n == m && n > 1) {
+            for (int j = 0; j < p; j += L) {
+                V low = vec(cost + j);
+                I where{};
+                for (int i = 1; i < n; i++) {
+                    const V t = vec(row(i) + j);
+                    auto less = t < low;
+                    low = less ? t : low;
+                    where = less ? I{} + i : where;
+                }
+                vec(v + j) = low;
+                ivec(pred + j) = where;
+            }
+            for (int j = m; j < p; j++) v[j] = 0;
+            for (int j = 0; j < m; j++) {
+                const int i = static_cast<int>(pred[j]);
+                if (x[i] < 0) x[i] = j, y[j] = i;
+            }
+            for (int i = 0; i < n; i++) {
+                if (x[i] < 0) continue;
+                two_least(i, u1, u2, j1);  // u1 = 0, at x[i]
+                lower(x[i], u2);
+            }
+        }
+        waiting.clear();
+        for (int i = 0; i < n; i++)
+            if (x[i] < 0) waiting.push_back(i);
+        for (int pass = 0; pass < 2; pass++) {
+            size_t kept = 0;
+            for (const int i : waiting) {
+                two_least(i, u1, u2, j1);
+                int loser = i;
+                if (j1 < p) {
+                    if (!lower(j1, u2 - u1) && y[j1] >= 0 && u2 <= u1) j1 = tied(i, j1, u1);
+                    loser = y[j1];
+                    x[i] = j1;
+                    y[j1] = i;
+                }
+                if (loser >= 0) x[loser] = -1, waiting[kept++] = loser;
+            }
+            waiting.resize(kept);
+        }
+    }
+
+    // Another column of the reduced cost u of row i, a free one if there is any.
+    DBP_INLINE int tied(int i, int j1, T u) {
+        for (int j = 0, other = j1;; j++) {
+            if (j == m) return other;
+            if (j == j1 || row(i)[j] - v[j] != u) continue;
+            if (y[j] < 0) return j;
+            other = j;
+        }
+    }
+
+    // Dijkstra over columns from a free row to the nearest free column. A column that was reached has open = -inf,
+    // which makes every later distance to it infinite without a mask.
+    DBP_INLINE bool augment(int root) {
+        V best = V{} + inf;
+        I best_at{}, here = iota();
+        for (int j = 0; j < p; j += L, here += L) {
+            V t = vec(row(root) + j) - vec(v + j);
+            vec(open + j) = vec(v + j);
+            vec(dist + j) = t;
+            ivec(pred + j) = I{} + root;
+            auto less = t < best;
+            best = less ? t : best;
+            best_at = less ? here : best_at;
+        }
+        int reached = 0, j;
+        T nearest;
+        for (;;) {
+            nearest = dbp::smallest(best);
+            if (!(nearest < inf)) return false;
+            j = static_cast<int>(dbp::smallest(best == nearest ? best_at : I{} + p));
+            if (y[j] >= 0)  // among ties, a free column ends the search
+                for (int k : free) j = dist[k] == nearest ? k : j;
+            const int i = y[j];
+            if (i < 0) break;
+            if (reached == n) return false;
+            const T shift = row(i)[j] - v[j] - nearest;
+            scanned[reached] = j;
+            reach[reached++] = nearest;
+            open[j] = -inf;
+            dist[j] = inf;
+            best = V{} + inf;
+            here = iota();
+            for (int k = 0; k < p; k += L, here += L) {
+                V t = vec(row(i) + k) - vec(open + k) - shift, d = vec(dist + k);
+                auto less = t < d;
+                d = less ? t : d;
+                vec(dist + k) = d;
+                ivec(pred + k) = less ? I{} + i : ivec(pred + k);
+                auto nearer = d < best;
+                best = nearer ? d : best;
+                best_at = nearer ? here : best_at;
+            }
+        }
+        free.erase(std::find(free.begin(), free.end(), j));
+        for (int s = 0; s < reached; s++) v[scanned[s]] += reach[s] - nearest;
+        for (int i = -1; i != root;) {
+            i = static_cast<int>(pred[j]);
+            y[j] = i;
+            std::swap(j, x[i]);
+        }
+        return true;
+    }
+
+    // Among the optimal assignments, which use edges of least reduced cost only, the first in lexicographic order.
+    // Row n stands for the free columns, which may be exchanged for any column with v = 0.
+    DBP_INLINE void first_of_the_best() {
+        for (int j = 0; j < m; j++)
+            if (y[j] < 0) y[j] = n;
+        list_tight();
+        if (!circles()) return;
+        for (int i = 0; i < n; i++) {
+            if (start[i + 1] - start[i] == 1) continue;
+            std::fill(seen.begin(), seen.end(), 0);
+            for (int e = start[i]; e < start[i + 1] && tight[e] < x[i]; e++)
+                if (y[tight[e]] > i && exchange(i, tight[e])) break;
+        }
+    }
+
+    // The columns of least reduced cost of each row, in order.
+    DBP_INLINE void list_tight() {
+        int count = 0;
+        for (int i = 0; i < n; i++) {
+            start[i] = count;
+            if (tight.size() < static_cast<size_t>(count) + m) tight.resize(2 * (count + m));
+            const T u = row(i)[x[i]] - v[x[i]];
+            I any{}, here = iota();
+            for (int j = 0; j < p; j += L, here += L)
+                any |= (vec(row(i) + j) - vec(v + j) <= u) & (here != static_cast<Index>(x[i]));
+            tight[count] = x[i];
+            if (!dbp::smallest(any)) count++;
+            else for (int j = 0; j < m; j++) tight[count] = j, count += row(i)[j] - v[j] <= u;
+        }
+        start[n] = count;
+        if (tight.size() < static_cast<size_t>(count) + m) tight.resize(count + m);
+        for (int j = 0; n < m && j < m; j++) tight[count] = j, count += v[j] == 0;
+        start[n + 1] = count;
+    }
+
+    // Rows can pass their columns on in a circle within a strongly connected component (Tarjan, SIAM J. Comput. 1,
+    // 1972). Keeps the columns owned in the component of each row; false if there is no circle: the optimum is unique.
+    DBP_INLINE bool circles() {
+        std::fill(order.begin(), order.end(), 0);
+        int count = 0, components = 0, depth = 0, top = 0;
+        for (int root = 0; root <= n; root++) {
+            if (order[root]) continue;
+            auto enter = [&](int node) {
+                order[node] = low[node] = ++count, by[node] = start[node], from[depth++] = stack[top++] = node;
+            };
+            enter(root);
+            while (depth) {
+                const int node = from[depth - 1];
+                if (by[node] < start[node + 1]) {
+                    const int next = y[tight[by[node]++]];
+                    if (!order[next]) enter(next);
+                    else low[node] = std::min(low[node], low[next]);  // of a finished component: more than any order
+                    continue;
+                }
+                if (--depth) low[from[depth - 1]] = std::min(low[from[depth - 1]], low[node]);
+                if (low[node] < order[node]) continue;
+                components++;
+                for (int member = -1; member != node;) low[member = stack[--top]] = n + 1 + components;
+            }
+        }
+        if (components == n + 1) return false;
+        int kept = 0;
+        for (int node = 0, edge = 0; node <= n; node++) {
+            const int last = start[node + 1];
+            start[node] = kept;
+            for (; edge < last; edge++)
+                if (low[y[tight[edge]]] == low[node]) tight[kept++] = tight[edge];
+        }
+        start[n + 1] = kept;
+        return true;
+    }
+
+    // Gives column j to row i if its owner finds another column, and so on, until one takes that of i; rows before i
+    // keep theirs.
+    DBP_INLINE bool exchange(int i, int j) {
+        const int goal = x[i];
+        int top = 0;
+        auto enter = [&](int node, int column, int parent) {
+            if (!seen[node]) seen[node] = 1, by[node] = column, from[node] = parent, stack[top++] = node;
+        };
+        enter(y[j], j, i);
+        while (top) {
+            int node = stack[--top];
+            const int *edge = tight.data() + start[node], *last = tight.data() + start[node + 1];
+            if (!std::binary_search(edge, last, goal)) {
+                for (; edge < last; edge++)
+                    if (y[*edge] > i) enter(y[*edge], *edge, node);
+                continue;
+            }
+            for (int column = goal;; column = by[node], node = from[node]) {
+                y[column] = node;
+                if (node < n) x[node] = column;
+                if (node == i) return true;
+            }
+        }
+        return false;
+    }
+};
+
+template <class T, int W>
+void rows_of(const T* theta, T* y, int64_t n, int64_t m, int64_t begin, int64_t end, dbp::Failure& failure) {
+    Assignment<T, W> problem(static_cast<int>(n), static_cast<int>(m));
+    for (int64_t b = begin; b < end; b++)
+        if (!problem.solve(theta + b * n * m, y + b * n * m)) failure.report(b, 1);
+}
+
+// theta, y: [rows, n, m]. Narrow registers are best for small problems, where their smallest lane is what costs.
+template <class T>
+int64_t solve(const T* theta, T* y, int64_t rows, int64_t n, int64_t m, int64_t threads) {
+    dbp::Failure failure;
+    const auto piece = std::max(n, m) <= 24 ? rows_of<T, 16> : rows_of<T, dbp::LANE_BYTES>;
+    return failure.status(dbp::parallel(rows, 200 + 5.0 * n * m, threads, [&](int64_t begin, int64_t end) {
+        piece(theta, y, n, m, begin, end, failure);
+    }));
+}
+
+}  // namespace
+
+DBP_EXPORT int64_t dbp_matching_f32(const float* theta, float* y, int64_t rows, int64_t n, int64_t m, int64_t threads) {
+    return solve(theta, y, rows, n, m, threads);
+}
+DBP_EXPORT int64_t dbp_matching_f64(const double* theta, double* y, int64_t rows, int64_t n, int64_t m, int64_t threads) {
+    return solve(theta, y, rows, n, m, threads);
+}

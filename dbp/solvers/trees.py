@@ -1,0 +1,170 @@
+"""Spanning trees of a graph whose edges are scored."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dbp.core import Solver
+from dbp.errors import UserError
+from dbp.shapes import centre, normalise, unexpanded, unravel
+from dbp.solvers import native
+
+
+@dataclass(frozen=True)
+class SpanningTree(Solver):
+    """The maximum spanning tree: `argmax <theta, y>` over the 0/1 vectors of the edges of spanning trees of a graph.
+
+    theta is `[*leading, edges]`. A graph in several parts gets a tree for each (a spanning forest), whatever the signs
+    of the scores. Among equal scores the edge of the lower index is preferred. Loops are never chosen.
+
+    The relaxation is the mean of the Gibbs distribution `P(y) ~ exp(<theta, y> / temperature)`: see `marginals`.
+
+    Args:
+        edges: pairs of nodes, counted from 0: one undirected graph for all inputs. Without them the instance is the
+            graph: a tensor of integers, `[edges, 2]` or `[*leading, edges, 2]`.
+        nodes: how many there are; by default as many as the edges name.
+    """
+
+    edges: tuple[tuple[int, int], ...] | None = None
+    nodes: int | None = None
+    _ends: Tensor | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.edges is None:
+            return
+        pairs = tuple(tuple(edge) for edge in self.edges)
+        object.__setattr__(self, "edges", pairs)  # a configuration has lists
+        object.__setattr__(self, "_ends", torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2))
+        nodes = self.nodes or max((node for pair in pairs for node in pair), default=-1) + 1
+        for pair in pairs:
+            if len(pair) != 2 or min(pair) < 0 or max(pair) >= nodes:
+                raise UserError(f"SpanningTree: edge {list(pair)} is not a pair of nodes in 0..{nodes - 1}")
+
+    def solve(self, theta: Tensor, instance: Any) -> Tensor:
+        wide, ends = native.widen(theta), self._graph(theta, instance)
+        return (spanning_tree if native.serves(wide) else spanning_tree_torch)(wide, ends, self.nodes or 0).to(theta)
+
+    def project(self, theta: Tensor) -> Tensor:
+        return normalise(centre(theta, 1), 1)
+
+    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+        return self.marginals(theta / temperature)
+
+    def marginals(self, theta: Tensor, instance: Any = None) -> Tensor:
+        """How probable each edge is in a tree drawn with `P(y) ~ exp <theta, y>`: exact, differentiable.
+
+        The gradient of the log of the partition function, which is a determinant (Kirchhoff's matrix-tree theorem). It
+        is found by eliminating one node after the other on log-weights, `w_ij + w_ik w_kj / sum_l w_kl`: only sums of
+        positive numbers, so that it is exact for scores of any range. Takes nodes^3 memory.
+        """
+        ends = self._graph(theta, instance)
+        nodes = self.nodes or _count_nodes(ends)
+        return torch.func.grad(lambda scores: _log_partition(scores, ends, nodes).sum())(theta.double()).to(theta)
+
+    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+        size = self.solve(torch.zeros_like(y), instance).sum(-1)
+        acyclic = (self.solve(y, instance) * y).sum(-1)  # how many edges of y a forest can have
+        return ((y == 0) | (y == 1)).all(-1) & (y.sum(-1) == size) & (acyclic == size)
+
+    def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
+        empty = torch.zeros(tuple(shape))
+        size = int(self.solve(empty, instance).sum())
+        chosen = torch.tensor(list(itertools.combinations(range(*shape), size)), dtype=torch.int64)
+        chosen = chosen.reshape(math.comb(shape[0], size), size)
+        subsets = torch.zeros(len(chosen), *shape).scatter(1, chosen, 1)
+        return subsets[self.is_feasible(subsets, instance)]
+
+    def _graph(self, theta: Tensor, instance: Any) -> Tensor:
+        """The ends of the edges, `[*leading, edges, 2]`; without a copy if all inputs have one graph."""
+        if (self.edges is None) == (instance is None):
+            raise UserError("SpanningTree: give the graph once, as the option edges or as the instance")
+        ends: Any = self._ends if instance is None else instance
+        wrong = not isinstance(ends, Tensor) or ends.is_floating_point() or ends.ndim < 2
+        if wrong or ends.shape[-2:] != (theta.shape[-1], 2):
+            got = list(ends.shape) if isinstance(ends, Tensor) else type(ends).__name__
+            raise UserError(
+                f"SpanningTree: {theta.shape[-1]} scores need a graph of integers, [{theta.shape[-1]}, 2], got {got}"
+            )
+        return ends.to(theta.device, torch.int64).expand(*theta.shape, 2)
+
+
+@native.operator
+def spanning_tree(theta: Tensor, ends: Tensor, nodes: int) -> Tensor:
+    """`SpanningTree` by the kernel: Kruskal's method with a radix sort. Zero nodes: as many as `ends` names."""
+    theta = theta.contiguous()
+    y = torch.empty_like(theta)
+    if theta.numel():
+        edges = theta.shape[-1]
+        ends = unexpanded(ends, 2)
+        nodes = nodes or _count_nodes(ends)
+        status = native.call("spanning_tree", (theta, ends, y), theta.numel() // edges, edges, nodes, len(ends))
+        if status:
+            raise _outside(status // 8, theta.shape[:-1], nodes)
+    return y
+
+
+@native.operator
+def spanning_tree_torch(theta: Tensor, ends: Tensor, nodes: int) -> Tensor:
+    """`SpanningTree` on any device: Boruvka's method, all parts of all graphs at once."""
+    if not theta.numel():
+        return torch.empty_like(theta)
+    nodes = nodes or _count_nodes(ends)
+    if (outside := ((ends < 0) | (ends >= nodes)).flatten(-2).any(-1)).any():
+        raise _outside(int(outside.flatten().nonzero()[0]), theta.shape[:-1], nodes)
+    edges = theta.shape[-1]
+    order = theta.reshape(-1, edges).argsort(descending=True, stable=True)  # [batch, edges], and so are all below
+    rank = order.argsort()
+    a, b = ends.reshape(-1, edges, 2).unbind(-1)
+    label = torch.arange(nodes, device=theta.device).expand(len(order), nodes)
+    part, y = label, torch.zeros(len(order), edges + 1, dtype=theta.dtype, device=theta.device)
+    rounds = max(nodes - 1, 1).bit_length()
+    for _ in range(rounds):  # each leaves at most half of the parts
+        left, right = part.gather(1, a), part.gather(1, b)
+        key = torch.where(left == right, edges, rank)
+        best = torch.full_like(label, edges).scatter_reduce(1, left, key, "amin").scatter_reduce(1, right, key, "amin")
+        found = best < edges
+        edge = order.gather(1, best.clamp_max(edges - 1))
+        y.scatter_(1, torch.where(found, edge, edges), 1)
+        parent = torch.where(found, left.gather(1, edge) + right.gather(1, edge) - label, label)
+        mutual = parent.gather(1, parent) == label
+        parent = torch.where(mutual & (label < parent), label, parent)
+        for _ in range(rounds):
+            parent = parent.gather(1, parent)
+        part = parent.gather(1, part)
+    return y[:, :edges].reshape(theta.shape).contiguous()
+
+
+def _log_partition(theta: Tensor, ends: Tensor, nodes: int) -> Tensor:
+    """The log of `sum_trees exp <theta, y>`, but for a constant if the graph is in parts.
+
+    Pairs without an edge get a weight so small that a tree has as few of them as it can: the constant is what they add.
+    """
+    low, high = theta.detach().amin(-1, keepdim=True), theta.detach().amax(-1, keepdim=True)
+    absent = low - nodes * (high - low + math.log(nodes) + 1) - 50
+    pair = ends.amin(-1) * nodes + ends.amax(-1)  # loops are on the diagonal, which is never read
+    top = absent.expand(*theta.shape[:-1], nodes * nodes).scatter_reduce(-1, pair, theta.detach(), "amax")
+    total = (absent - top).exp().scatter_add(-1, pair, (theta - top.gather(-1, pair)).exp())
+    weights = (top + total.log()).unflatten(-1, (nodes, nodes))
+    weights = torch.maximum(weights, weights.mT)
+    result = torch.zeros_like(theta[..., 0])
+    for k in range(nodes - 1, 0, -1):
+        row = weights[..., k, :k]
+        total = row.logsumexp(-1)
+        through = row.unsqueeze(-1) + row.unsqueeze(-2) - total[..., None, None]
+        weights = torch.logaddexp(weights[..., :k, :k], through)
+        result = result + total
+    return result
+
+
+def _count_nodes(ends: Tensor) -> int:
+    return int(ends.max()) + 1 if ends.numel() else 0
+
+
+def _outside(row: int, leading: torch.Size, nodes: int) -> UserError:
+    where = unravel(row, leading)
+    return UserError(f"SpanningTree: the graph of row {where} has an edge to a node that is not in 0..{nodes - 1}")
