@@ -1,8 +1,31 @@
 """Stand-ins for the derivative of a solver."""
 
+from dbp.estimators.adaptive import AdaptiveIMLE
+from dbp.estimators.antithetic import ARMS, DisARM
+from dbp.estimators.bridge import DAB
+from dbp.estimators.control import REBAR, RELAX
 from dbp.estimators.difference import IMLE, Blackbox
 from dbp.estimators.perturbed import Perturbed
+from dbp.estimators.relaxed import ZGR, Gapped, GumbelRao, ReinMax
 from dbp.estimators.score import Score
 from dbp.estimators.straight import GumbelSoftmax, Identity, StraightThrough
 
-__all__ = ["IMLE", "Blackbox", "GumbelSoftmax", "Identity", "Perturbed", "Score", "StraightThrough"]
+__all__ = [
+    "ARMS",
+    "DAB",
+    "IMLE",
+    "REBAR",
+    "RELAX",
+    "ZGR",
+    "AdaptiveIMLE",
+    "Blackbox",
+    "DisARM",
+    "Gapped",
+    "GumbelRao",
+    "GumbelSoftmax",
+    "Identity",
+    "Perturbed",
+    "ReinMax",
+    "Score",
+    "StraightThrough",
+]
