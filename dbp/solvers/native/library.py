@@ -1,0 +1,74 @@
+"""Loads the kernels, says whether they are in use, and calls them."""
+
+import ctypes
+import functools
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+_SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
+_OUT_OF_MEMORY = -1
+
+
+
+def _load() -> tuple[ctypes.CDLL | None, str]:
+    path = Path(__file__).with_name("kernels.so")
+    if os.environ.get("DBP_NATIVE") == "0":
+        return None, "DBP_NATIVE=0"
+    if not path.exists():
+        return None, "installed without a C++ compiler: no kernels"
+    try:
+        return ctypes.CDLL(str(path)), ""
+    except OSError as error:
+        return None, f"{path.name} does not load: {error}"
+
+
+_LIBRARY, _REASON = _load()
+
+
+def status() -> str:
+    """What the solvers run on: `native (avx512)`, or `torch` with the reason why no kernel is used."""
+    if _LIBRARY is None:
+        return f"torch ({_REASON})"
+    return f"native ({('portable', 'avx2', 'avx512')[_LIBRARY.dbp_instruction_set()]})"
+
+
+def serves(theta: Tensor) -> bool:
+    """Whether the kernels are there and take this tensor: on the CPU, float32 or float64."""
+    return theta.device.type == "cpu" and theta.dtype in _SUFFIX and _LIBRARY is not None
+
+
+def widen(theta: Tensor) -> Tensor:
+    """Without loss to what kernels and twins compute in: narrower floats to float32, integers to float64."""
+    if theta.dtype in _SUFFIX:
+        return theta
+    return theta.to(torch.float32 if theta.is_floating_point() else torch.float64)
+
+
+def call(name: str, tensors: Sequence[Tensor], *sizes: int) -> int:
+    """Calls `dbp_<name>_<f32|f64>(pointers of tensors..., sizes..., threads)`; the first tensor's dtype chooses.
+
+    ctypes lets go of the GIL. The tensors must be contiguous, and the caller keeps them alive.
+
+    Returns:
+        0, or `8 * row + code`: the first row that cannot be solved, and why.
+
+    Raises:
+        MemoryError: the kernel found no room for its work space.
+    """
+    function = _function(f"dbp_{name}_{_SUFFIX[tensors[0].dtype]}", len(tensors), len(sizes) + 1)
+    result = function(*[tensor.data_ptr() for tensor in tensors], *sizes, torch.get_num_threads())
+    if result == _OUT_OF_MEMORY:
+        raise MemoryError(f"no memory for the work space of the {name} kernel")
+    return result
+
+
+@functools.cache
+def _function(symbol: str, pointers: int, integers: int) -> Callable[..., int]:
+    function = getattr(_LIBRARY, symbol)
+    function.argtypes = [ctypes.c_void_p] * pointers + [ctypes.c_int64] * integers
+    function.restype = ctypes.c_int64
+    return function

@@ -1,0 +1,44 @@
+"""A kernel as a torch operator, so that torch.compile, torch.export and vmap pass through it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def operator(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Registers `function` as `torch.ops.dbp.<its name>`; a decorator.
+
+    Its tensor arguments are `[*leading, *event]` with the same leading dims and any event dims of their own; the
+    result is like the first of them. In plain eager mode the function is called directly: the dispatcher takes
+    several times as long as a small problem.
+    """
+    registered = torch.library.custom_op(f"dbp::{function.__name__}", function, mutates_args=())
+    registered.register_fake(lambda theta, *rest: torch.empty_like(theta, memory_format=torch.contiguous_format))
+
+    def over_vmapped(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
+        return registered(*[_lead(a, d, info.batch_size) for a, d in zip(args, in_dims, strict=True)]), 0
+
+    registered.register_vmap(over_vmapped)
+    overload = getattr(torch.ops.dbp, function.__name__).default
+
+    def run(*args: Any) -> Tensor:
+        return overload(*args) if _traced(args[0]) else function(*args)
+
+    return run
+
+
+def _lead(argument: Any, dim: int | None, size: int) -> Any:
+    if not isinstance(argument, Tensor):
+        return argument
+    return argument.expand(size, *argument.shape) if dim is None else argument.movedim(dim, 0)
+
+
+def _traced(theta: Tensor) -> bool:
+    return (
+        torch.compiler.is_compiling()
+        or type(theta) not in (Tensor, torch.nn.Parameter)
+        or torch._C._functorch.maybe_current_level() is not None
+        or torch._C._len_torch_dispatch_stack() > 0
+    )

@@ -1,0 +1,98 @@
+// Ranks of a row, 1 for the smallest, ties in the order of the indices: counted for short rows, radix sorted for long.
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "kernel.h"
+
+namespace {
+
+constexpr int64_t COUNTED = 256;  // up to here n^2 / lanes comparisons beat a sort
+
+template <class T>
+using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
+
+template <class T>
+void count_row(const T* x, T* rank, int64_t n) {
+    constexpr int L = dbp::LANES<T>;
+    for (int64_t start = 0; start < n; start += L) {
+        const int64_t here = std::min<int64_t>(L, n - start);
+        dbp::Lanes<T> value = {};
+        for (int l = 0; l < here; l++) value[l] = x[start + l];
+        auto before = value < value;  // all zero; a comparison that holds is -1
+        for (int64_t j = 0; j < start; j++) before -= x[j] <= value;
+        for (int64_t j = start; j < n; j++) before -= x[j] < value;
+        for (int l = 0; l < here; l++) {
+            for (int j = 0; j < l; j++) before[l] += value[j] == value[l];
+            rank[start + l] = static_cast<T>(before[l] + 1);
+        }
+    }
+}
+
+// Unsigned integers in the order of the floats; -0 and 0 are one.
+template <class T>
+Bits<T> ordered(T x) {
+    x += T(0);
+    Bits<T> u;
+    std::memcpy(&u, &x, sizeof(T));
+    constexpr Bits<T> sign = Bits<T>(1) << (8 * sizeof(T) - 1);
+    return u & sign ? ~u : u | sign;
+}
+
+template <class T>
+struct Item {
+    Bits<T> key;
+    Bits<T> index;
+};
+
+template <class T>
+void sort_row(const T* x, T* rank, int64_t n, Item<T>* a, Item<T>* b) {
+    constexpr int BITS = 11, PASSES = sizeof(T) == 4 ? 3 : 6, SIZE = 1 << BITS;
+    static_assert(BITS * PASSES >= 8 * static_cast<int>(sizeof(T)));
+    uint32_t count[PASSES][SIZE] = {};
+    for (int64_t i = 0; i < n; i++) {
+        const Bits<T> key = ordered(x[i]);
+        a[i] = {key, static_cast<Bits<T>>(i)};
+        for (int p = 0; p < PASSES; p++) count[p][key >> (BITS * p) & (SIZE - 1)]++;
+    }
+    for (int p = 0; p < PASSES; p++) {
+        uint32_t start = 0;
+        for (int d = 0; d < SIZE; d++) start += std::exchange(count[p][d], start);
+    }
+    for (int p = 0; p < PASSES; p++) {
+        uint32_t* place = count[p];
+        for (int64_t i = 0; i < n; i++) {
+            const uint32_t to = place[a[i].key >> (BITS * p) & (SIZE - 1)]++;
+            if (p == PASSES - 1) rank[a[i].index] = static_cast<T>(to + 1);
+            else b[to] = a[i];
+        }
+        std::swap(a, b);
+    }
+}
+
+template <class T>
+void rank_rows(const T* x, T* y, int64_t n, int64_t begin, int64_t end) {
+    if (n <= COUNTED) {
+        for (int64_t row = begin; row < end; row++) count_row(x + row * n, y + row * n, n);
+        return;
+    }
+    std::vector<Item<T>> a(n), b(n);
+    for (int64_t row = begin; row < end; row++) sort_row(x + row * n, y + row * n, n, a.data(), b.data());
+}
+
+template <class T>
+int64_t rank(const T* x, T* y, int64_t rows, int64_t n, int64_t threads) {
+    const double cost = n <= COUNTED ? 0.06 * n * n : 8.0 * n;
+    return dbp::parallel(rows, cost, threads, [=](int64_t begin, int64_t end) {
+        dbp::dispatch<rank_rows<T>>(x, y, n, begin, end);
+    });
+}
+
+}  // namespace
+
+DBP_EXPORT int64_t dbp_rank_f32(const float* x, float* y, int64_t rows, int64_t n, int64_t threads) {
+    return rank(x, y, rows, n, threads);
+}
+DBP_EXPORT int64_t dbp_rank_f64(const double* x, double* y, int64_t rows, int64_t n, int64_t threads) {
+    return rank(x, y, rows, n, threads);
+}
