@@ -5,10 +5,12 @@ from dbp.estimators.antithetic import ARMS, DisARM
 from dbp.estimators.bridge import DAB
 from dbp.estimators.control import REBAR, RELAX
 from dbp.estimators.difference import IMLE, Blackbox
+from dbp.estimators.enumeration import Exact, Unordered
 from dbp.estimators.perturbed import Perturbed
 from dbp.estimators.relaxed import ZGR, Gapped, GumbelRao, ReinMax
 from dbp.estimators.score import Score
 from dbp.estimators.straight import GumbelSoftmax, Identity, StraightThrough
+from dbp.estimators.subset import SIMPLE
 
 __all__ = [
     "ARMS",
@@ -16,10 +18,12 @@ __all__ = [
     "IMLE",
     "REBAR",
     "RELAX",
+    "SIMPLE",
     "ZGR",
     "AdaptiveIMLE",
     "Blackbox",
     "DisARM",
+    "Exact",
     "Gapped",
     "GumbelRao",
     "GumbelSoftmax",
@@ -28,4 +32,5 @@ __all__ = [
     "ReinMax",
     "Score",
     "StraightThrough",
+    "Unordered",
 ]

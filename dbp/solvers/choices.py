@@ -21,6 +21,7 @@ class OneHot(Tractable):
     values", 1954; Maddison, Tarlow, Minka, "A* sampling", NeurIPS 2014), which is also its relaxation.
     """
 
+    subset = 1
     noise: ClassVar[Noise] = Gumbel()
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
@@ -57,6 +58,10 @@ class TopK(Solver):
 
     k: int
     noise: ClassVar[Noise | None] = Gumbel()  # draws k items without replacement, by softmax of what is left
+
+    @property
+    def subset(self) -> int:  # type: ignore[override]
+        return self.k
 
     def __post_init__(self) -> None:
         if self.k < 1:
