@@ -1,15 +1,22 @@
-"""Builds the kernels of `dbp/solvers/native`: a plain shared library, no Python.h and no torch, hence one for all Pythons.
+"""Builds the kernels of `dbp/solvers/native`: plain shared libraries without Python.h or torch, one for all Pythons.
+
+The same sources are compiled for each instruction set, and the library that fits the machine is chosen when it is loaded.
 
 Everything else is in pyproject.toml. Without a compiler the package installs all the same and runs on torch.
 """
 
+import platform
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
-SOURCE = Path("dbp/solvers/native/src")
+NATIVE = Path("dbp/solvers/native")
+SETS = {"kernels": []}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    SETS["kernels_avx2"] = ["-mavx2"]
+    SETS["kernels_avx512"] = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
 FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno", "-pthread", "-Wno-psabi"]
 
 
@@ -22,6 +29,11 @@ class BuildKernels(build_ext):
     def get_export_symbols(self, ext: Extension) -> list[str]:
         return []
 
+    def build_extension(self, ext: Extension) -> None:
+        temporary, self.build_temp = self.build_temp, str(Path(self.build_temp, ext.name))
+        super().build_extension(ext)
+        self.build_temp = temporary
+
 
 class AnyPython(bdist_wheel):
     """Tags the wheel with the platform alone."""
@@ -33,14 +45,15 @@ class AnyPython(bdist_wheel):
 setup(
     ext_modules=[
         Extension(
-            "dbp.solvers.native.kernels",
-            sources=sorted(map(str, SOURCE.glob("*.cpp"))),
-            depends=sorted(map(str, SOURCE.glob("*.h"))),
+            f"dbp.solvers.native.{name}",
+            sources=sorted(map(str, NATIVE.glob("src/*.cpp"))),
+            depends=sorted(map(str, NATIVE.glob("src/*.h"))),
             language="c++",
-            extra_compile_args=FLAGS,
-            extra_link_args=["-pthread"],
+            extra_compile_args=[*FLAGS, *instructions],
+            extra_link_args=["-pthread", "-Wl,-s"],
             optional=True,
         )
+        for name, instructions in SETS.items()
     ],
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": AnyPython},
 )

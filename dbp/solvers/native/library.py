@@ -14,26 +14,32 @@ _OUT_OF_MEMORY = -1
 
 
 
+_SETS = ("kernels", "kernels_avx2", "kernels_avx512")
+
+
 def _load() -> tuple[ctypes.CDLL | None, str]:
-    path = Path(__file__).with_name("kernels.so")
     if os.environ.get("DBP_NATIVE") == "0":
-        return None, "DBP_NATIVE=0"
-    if not path.exists():
-        return None, "installed without a C++ compiler: no kernels"
+        return None, "torch (DBP_NATIVE=0)"
+    if not _path("kernels").exists():
+        return None, "torch (installed without a C++ compiler)"
     try:
-        return ctypes.CDLL(str(path)), ""
+        best = ctypes.CDLL(str(_path("kernels"))).dbp_best_instruction_set()
+        name = next(name for name in reversed(_SETS[: best + 1]) if _path(name).exists())
+        return ctypes.CDLL(str(_path(name))), f"native ({name})"
     except OSError as error:
-        return None, f"{path.name} does not load: {error}"
+        return None, f"torch ({error})"
 
 
-_LIBRARY, _REASON = _load()
+def _path(name: str) -> Path:
+    return Path(__file__).with_name(f"{name}.so")
+
+
+_LIBRARY, _STATUS = _load()
 
 
 def status() -> str:
-    """What the solvers run on: `native (avx512)`, or `torch` with the reason why no kernel is used."""
-    if _LIBRARY is None:
-        return f"torch ({_REASON})"
-    return f"native ({('portable', 'avx2', 'avx512')[_LIBRARY.dbp_instruction_set()]})"
+    """What the solvers run on: `native (kernels_avx512)`, or `torch` with the reason why no kernel is used."""
+    return _STATUS
 
 
 def serves(theta: Tensor) -> bool:

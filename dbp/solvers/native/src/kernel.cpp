@@ -1,3 +1,13 @@
 #include "kernel.h"
 
-DBP_EXPORT int64_t dbp_instruction_set() { return dbp::instruction_set(); }
+// Which of the three libraries this processor runs: 0 the plain one, 1 AVX2, 2 AVX-512.
+DBP_EXPORT int64_t dbp_best_instruction_set() {
+#if defined(__x86_64__)
+    if (!__builtin_cpu_supports("avx2")) return 0;
+    const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    return wide ? 2 : 1;
+#else
+    return 0;
+#endif
+}

@@ -1,4 +1,7 @@
-// What every kernel is written with: Lanes, dispatch (one source, three instruction sets), parallel, Failure.
+// What every kernel is written with: Lanes, Buffer, parallel, Failure.
+//
+// All sources are compiled three times on x86, for what every processor has, for AVX2 and for AVX-512, into three
+// libraries; Python loads the one that fits. The arithmetic, and so the result, is the same in all.
 #pragma once
 
 #include <algorithm>
@@ -16,55 +19,52 @@ namespace dbp {
 
 constexpr int64_t OUT_OF_MEMORY = -1;
 
-// 64 bytes of T with elementwise arithmetic, comparison and `? :`, for GCC and Clang on any processor: one register of
-// AVX-512, two of AVX2, four of SSE or NEON. A function that takes or returns one must be DBP_INLINE.
+#if defined(__AVX512F__)
+constexpr int LANE_BYTES = 64;
+#elif defined(__AVX2__)
+constexpr int LANE_BYTES = 32;
+#else
+constexpr int LANE_BYTES = 16;
+#endif
+
+// One register of T with elementwise arithmetic, comparison and `? :`, as GCC and Clang have it on any processor. A
+// function that takes or returns one must be DBP_INLINE.
 template <class T>
 struct LanesOf {
-    typedef T type __attribute__((vector_size(64)));
+    typedef T type __attribute__((vector_size(LANE_BYTES)));
 };
 template <class T>
 using Lanes = typename LanesOf<T>::type;
 template <class T>
-constexpr int LANES = 64 / sizeof(T);
+constexpr int LANES = LANE_BYTES / sizeof(T);
 #define DBP_INLINE inline __attribute__((always_inline))
 
-// 0: what the compiler targets by default, 1: AVX2, 2: AVX-512.
-inline int instruction_set() {
-#if defined(__x86_64__)
-    static const int level = !__builtin_cpu_supports("avx2")       ? 0
-                             : !__builtin_cpu_supports("avx512f")  ? 1
-                             : !__builtin_cpu_supports("avx512bw") ? 1
-                             : !__builtin_cpu_supports("avx512dq") ? 1
-                             : !__builtin_cpu_supports("avx512vl") ? 1
-                                                                   : 2;
-    return level;
-#else
-    return 0;
-#endif
+template <class V>
+DBP_INLINE V least(V a, V b) {
+    return a < b ? a : b;
 }
 
-#if defined(__x86_64__)
-// `flatten` inlines all that `body` calls, so that it is compiled for the instruction set named here.
-template <auto body, class... Args>
-__attribute__((target("avx2"), flatten, noinline)) auto as_avx2(Args... args) {
-    return body(args...);
+// Whether a comparison of lanes holds anywhere.
+template <class Mask>
+DBP_INLINE bool any(Mask mask) {
+    const auto words = reinterpret_cast<Lanes<int64_t>>(mask);
+    int64_t all = 0;
+    for (int i = 0; i < LANES<int64_t>; i++) all |= words[i];
+    return all != 0;
 }
 
-template <auto body, class... Args>
-__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"), flatten, noinline)) auto as_avx512(Args... args) {
-    return body(args...);
-}
-#endif
+// Uninitialised memory for `size` numbers, aligned for Lanes.
+template <class T>
+class Buffer {
+    T* start;
 
-// Runs `body(args...)`, compiled for what this machine has. The arithmetic, and so the result, is the same for all.
-template <auto body, class... Args>
-auto dispatch(Args... args) {
-#if defined(__x86_64__)
-    if (instruction_set() == 2) return as_avx512<body>(args...);
-    if (instruction_set() == 1) return as_avx2<body>(args...);
-#endif
-    return body(args...);
-}
+   public:
+    explicit Buffer(size_t size) : start(static_cast<T*>(::operator new(size * sizeof(T), std::align_val_t(64)))) {}
+    Buffer(const Buffer&) = delete;
+    Buffer& operator=(const Buffer&) = delete;
+    ~Buffer() { ::operator delete(start, std::align_val_t(64)); }
+    operator T*() { return start; }
+};
 
 // Calls `work(begin, end)` on pieces of [0, items), on at most `threads` threads, each with 200 us of work or more.
 // The threads live as long as the call: nothing is left behind for a fork to lose, and none waits for work.

@@ -83,9 +83,7 @@ void rank_rows(const T* x, T* y, int64_t n, int64_t begin, int64_t end) {
 template <class T>
 int64_t rank(const T* x, T* y, int64_t rows, int64_t n, int64_t threads) {
     const double cost = n <= COUNTED ? 0.06 * n * n : 8.0 * n;
-    return dbp::parallel(rows, cost, threads, [=](int64_t begin, int64_t end) {
-        dbp::dispatch<rank_rows<T>>(x, y, n, begin, end);
-    });
+    return dbp::parallel(rows, cost, threads, [=](int64_t begin, int64_t end) { rank_rows(x, y, n, begin, end); });
 }
 
 }  // namespace
