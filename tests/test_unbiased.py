@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dbp.core import Estimator, Solver
+from dbp.core import Estimator
 from dbp.estimators import ARMS, REBAR, RELAX, SIMPLE, DisARM, Exact, Perturbed, ReinMax, Score, Unordered
 from dbp.noises import Gumbel, Logistic
 from dbp.solvers import OneHot, Threshold, TopK

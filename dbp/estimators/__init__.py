@@ -7,10 +7,14 @@ from dbp.estimators.control import REBAR, RELAX
 from dbp.estimators.difference import IMLE, Blackbox
 from dbp.estimators.enumeration import Exact, Unordered
 from dbp.estimators.perturbed import Perturbed
+from dbp.estimators.pool import Contrastive, Ranking
 from dbp.estimators.relaxed import ZGR, Gapped, GumbelRao, ReinMax
 from dbp.estimators.score import Score
+from dbp.estimators.sorting import SmoothSort
+from dbp.estimators.sparse import Sparse
 from dbp.estimators.straight import GumbelSoftmax, Identity, StraightThrough
 from dbp.estimators.subset import SIMPLE
+from dbp.estimators.supervised import FenchelYoung, PerturbationGradient, SPOPlus, StructuredSVM
 
 __all__ = [
     "ARMS",
@@ -22,15 +26,23 @@ __all__ = [
     "ZGR",
     "AdaptiveIMLE",
     "Blackbox",
+    "Contrastive",
     "DisARM",
     "Exact",
+    "FenchelYoung",
     "Gapped",
     "GumbelRao",
     "GumbelSoftmax",
     "Identity",
+    "PerturbationGradient",
     "Perturbed",
+    "Ranking",
     "ReinMax",
+    "SPOPlus",
     "Score",
+    "SmoothSort",
+    "Sparse",
     "StraightThrough",
+    "StructuredSVM",
     "Unordered",
 ]

@@ -71,7 +71,7 @@ class REBAR(Natural):
         return losses + estimate + self.tuning(sum_to(grad.square(), losses.ndim).mean())
 
     def tuning(self, square: Tensor) -> Tensor:
-        """Zero, with the gradient of the mean square estimate for the own parameters: the mean does not depend on them."""
+        """Zero, with the gradient of the estimate's mean square for the own parameters, of which its mean is free."""
         own = [p for p in self.parameters() if p.requires_grad]
         slopes = torch.autograd.grad(square, own, retain_graph=True, allow_unused=True, materialize_grads=True)
         return torch.stack([only_gradient((p * slope).sum()) for p, slope in zip(own, slopes, strict=True)]).sum()

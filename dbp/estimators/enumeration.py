@@ -46,7 +46,7 @@ class _Enumerating(Estimator):
         if losses.shape != log_prob.shape:
             raise UserError(
                 f"{type(self).__name__.lower()}: losses of shape {list(losses.shape)} for joint decisions of shape "
-                f"{list(log_prob.shape)}: set joint to the number of dims of theta, before one input's, that share a loss"
+                f"{list(log_prob.shape)}: joint counts theta's dims, before one input's, that share a loss"
             )
 
 

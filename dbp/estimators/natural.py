@@ -25,7 +25,8 @@ class Natural(Estimator):
         """
         if isinstance(solver, Tractable) and solver.event_dim in self.event_dims:
             return solver
-        kinds = " or ".join({0: "binary decisions (threshold)", 1: "choices of one (one_hot)"}[d] for d in self.event_dims)
+        known = {0: "threshold", 1: "one_hot"}
+        kinds = " and ".join(known[d] for d in self.event_dims)
         raise Unsupported(
             f"{type(self).__name__} is for {kinds}, not {type(solver).__name__}; "
             "for any solver: imle, identity, perturbed, or score with noise=gumbel"
