@@ -107,6 +107,41 @@ def test_the_mean_is_exact_for_any_loss(case, make):
     assert z.abs().max() < 4, z
 
 
+class PerSlot(nn.Module):
+    """A control variate for each slot; they are summed, as the slots share a loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 1)
+
+    def forward(self, soft: Tensor) -> Tensor:
+        return self.layer(soft).squeeze(-1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [Score, REBAR, lambda: RELAX(PerSlot()), lambda: Unordered(3, joint=1), lambda: ReinMax()],
+    ids=["score", "rebar", "relax", "unordered", "reinmax is not"],
+)
+def test_decisions_that_share_a_loss(make):
+    """Two slots of one_hot, one loss of both."""
+    torch.manual_seed(0)
+    mix = torch.randn(8, dtype=torch.float64)
+
+    def of_both(y: Tensor) -> Tensor:
+        return torch.sin(2 * (y.flatten(-2) @ mix)) + y[..., 0, 1] * y[..., 1, 2]
+
+    slots = torch.stack([SCORES, SCORES.flip(0) * 1.5]).requires_grad_()
+    every = torch.stack([torch.stack(pair) for pair in itertools.product(torch.eye(4, dtype=torch.float64), repeat=2)])
+    p = (every * slots).sum((-2, -1)).softmax(0)
+    truth = torch.autograd.grad(p @ of_both(every), slots)[0]
+    theta = slots.detach().expand(DRAWS // 2, 2, 4).clone().requires_grad_()
+    draw = make().double()(OneHot(), theta)
+    draw.surrogate(of_both(draw.y)).reshape(-1, len(theta)).mean(0).sum().backward()
+    z = (theta.grad.mean(0) - truth) / (theta.grad.std(0) / len(theta) ** 0.5)
+    assert (z.abs().max() < 4) != (make().__class__ is ReinMax)
+
+
 LINEAR: dict[str, tuple[tuple[str, ...], Callable[[], Estimator]]] = {
     "perturbed": (("one_hot", "top_k"), lambda: Perturbed(Gumbel(), 4)),
     "perturbed, logistic": (("threshold",), lambda: Perturbed(Logistic(), 4)),
