@@ -27,7 +27,7 @@ class _Enumerating(Estimator):
         own = theta.ndim - solver.event_dim
         if self.joint > own:
             raise UserError(f"{type(self).__name__.lower()}: joint={self.joint}, but theta has {own} batch dims")
-        vertices = solver.vertices(theta.shape[own:], instance).to(theta)  # [vertices, *event]
+        vertices = solver.vertices(theta.shape[own:], instance).to(theta, non_blocking=True)  # [vertices, *event]
         if vertices.shape[1:] != theta.shape[own:]:
             raise Unsupported(f"{type(solver).__name__} does not maximise <theta, y>: use dab, or perturbed")
         shape = theta.shape[own - self.joint : own]
@@ -96,26 +96,28 @@ class Unordered(_Enumerating):
         limit: refuse to enumerate more.
     """
 
+    samples: int
+
     def __init__(self, samples: int = 4, joint: int = 0, limit: int = 4096) -> None:
         super().__init__(joint, limit)
         if not 2 <= samples <= 8:
             raise UserError(f"unordered: samples must be from 2 to 8, got {samples}")
-        self.draws = samples
+        self.samples = samples
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        vertices, every = self.enumerate(solver, theta, instance)
-        if len(vertices) < self.draws:
-            raise UserError(f"unordered: {len(vertices)} decisions in all, so no {self.draws} different ones")
+        vertices, every = self.enumerate(solver, theta[0], instance)  # one set of samples, drawn together
+        if len(vertices) < self.samples:
+            raise UserError(f"unordered: {len(vertices)} decisions in all, so no {self.samples} different ones")
         fixed = every.detach()
-        index = (fixed + Gumbel().sample(fixed, self.generator)).topk(self.draws, 0).indices
-        log_prob = every.gather(0, index)  # [draws, *batch]
+        index = (fixed + Gumbel().sample(fixed, self.generator)).topk(self.samples, 0).indices
+        log_prob = every.gather(0, index)  # [samples, *batch]
         with torch.no_grad():
             weight, others = _without_replacement(log_prob, fixed.scatter(0, index, -torch.inf).logsumexp(0))
 
         def surrogate(losses: Tensor) -> Tensor:
             self.check(losses, log_prob)
             reward = losses.detach() - (others * losses.detach()).sum(1)
-            return self.draws * weight * (losses + only_gradient(reward * log_prob))
+            return self.samples * weight * (losses + only_gradient(reward * log_prob))
 
         return Draw(vertices[index], surrogate)
 

@@ -72,11 +72,12 @@ class FenchelYoung(Perturbed):
     ) -> None:
         super().__init__(noise or Normal(), samples, multiplicative, antithetic)
         self.entropic = noise is None
+        if self.entropic:
+            self.samples = None  # type: ignore[assignment]
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
         best = right_decision(self, solver, instance, target)
         if self.entropic:
-            theta = theta[0]  # [*batch, *event]: nothing is drawn
             loss, y = _log_loss(solver, theta, best)
             return Draw(y, instead(loss))
         noisy = self.move(theta, self.draws(theta))
