@@ -29,8 +29,16 @@ from dbp.estimators import (
     StraightThrough,
     StructuredSVM,
 )
-from dbp.estimators.sorting import isotonic, neural_sort, permutahedron, soft_rank, soft_sort, sorting_network
 from dbp.noises import Gumbel, Logistic, Normal
+from dbp.permutations import (
+    isotonic,
+    neural_sort,
+    permutahedron,
+    soft_rank,
+    soft_sort,
+    soft_sort_permutation,
+    sorting_network,
+)
 from dbp.solvers import OneHot, Threshold, TopK
 
 DOUBLE = torch.float64
@@ -92,6 +100,17 @@ def test_an_antithetic_pair_has_less_variance_than_two_draws():
     theta, up = scores(5).expand(5000, -1), scores(5)
     two = gradient(Perturbed(Normal(), 1), TopK(2), theta, up).var(0).sum() / 2
     assert gradient(Perturbed(Normal(), 2, antithetic=True), TopK(2), theta, up).var(0).sum() < two
+
+
+def test_multiplicative_noise_on_two_positive_scores():
+    theta, sigma = torch.tensor([1.0, 1.4], dtype=DOUBLE).requires_grad_(), 0.8
+    normal = torch.distributions.Normal(0.0, 1.0)
+    first = normal.cdf((theta[0] / theta[1]).log() / (sigma * 2**0.5))
+    (slope,) = torch.autograd.grad(first, theta)
+    estimator = Perturbed(Normal(sigma), MANY, multiplicative=True)
+    torch.testing.assert_close(estimator(OneHot(), theta.detach()).y[0], first.detach(), atol=5e-3, rtol=0)
+    up = torch.tensor([1.0, 0.0], dtype=DOUBLE)
+    torch.testing.assert_close(gradient(estimator, OneHot(), theta.detach(), up), slope, atol=1e-2, rtol=0)
 
 
 # ---- pullback
@@ -410,7 +429,7 @@ def test_soft_sorting_is_hard_when_cold_and_flat_when_hot(function):
 def test_relaxed_permutations_are_hard_when_cold(n):
     theta = scores(3, n)
     hard = torch.eye(n, dtype=DOUBLE)[theta.argsort(-1, descending=True)]
-    for relaxed in (neural_sort, sorting_network):
+    for relaxed in (neural_sort, soft_sort_permutation, sorting_network):
         torch.testing.assert_close(relaxed(theta, 1e-5), hard, atol=1e-3, rtol=0)
     warm = sorting_network(theta, 0.5)
     torch.testing.assert_close(warm.sum(-1), torch.ones(3, n, dtype=DOUBLE))

@@ -6,6 +6,7 @@ from dbp.estimators.bridge import DAB
 from dbp.estimators.control import REBAR, RELAX
 from dbp.estimators.difference import IMLE, Blackbox
 from dbp.estimators.enumeration import Exact, Unordered
+from dbp.estimators.fenchel_young import FenchelYoung
 from dbp.estimators.perturbed import Perturbed
 from dbp.estimators.pool import Contrastive, Ranking
 from dbp.estimators.relaxed import ZGR, Gapped, GumbelRao, ReinMax
@@ -14,7 +15,7 @@ from dbp.estimators.sorting import SmoothSort
 from dbp.estimators.sparse import Sparse
 from dbp.estimators.straight import GumbelSoftmax, Identity, StraightThrough
 from dbp.estimators.subset import SIMPLE
-from dbp.estimators.supervised import FenchelYoung, PerturbationGradient, SPOPlus, StructuredSVM
+from dbp.estimators.supervised import PerturbationGradient, SPOPlus, StructuredSVM
 
 __all__ = [
     "ARMS",

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dbp.core import Draw, Estimator, Solver, Target
 from dbp.errors import UserError
-from dbp.estimators.supervised import instead, right_decision, right_scores
+from dbp.estimators.targets import instead, right_decision, right_scores
 from dbp.shapes import sum_to
 
 
