@@ -1,6 +1,7 @@
 """What estimators carry: it survives a state_dict, and only the estimator's own losses train it."""
 
 import copy
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -146,6 +147,8 @@ def run(estimator: Estimator, solver: Solver, theta: Tensor, scale: float = 1.0)
 
 
 def build(name: str) -> tuple[Solver, Estimator]:
+    if name.startswith("sparse"):
+        pytest.importorskip("entmax")
     torch.manual_seed(1)
     solver, make = ALL[name]
     return solver, make()
@@ -241,6 +244,16 @@ def test_zero_scores_and_double_precision_are_finite(name):
     grad, _, _ = run(estimator.double(), solver, theta_of(4).double())
     assert grad.dtype == torch.float64
     assert grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("size", [30.0, 300.0, 1e4])
+def test_large_scores_are_finite(name, size):
+    solver, estimator = build(name)
+    grad, losses, _ = run(estimator, solver, size * theta_of(20))
+    assert grad.isfinite().all()
+    assert losses.isfinite().all()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in estimator.parameters())
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -343,6 +356,13 @@ def test_a_control_variate_is_trained_by_the_variance_and_trains_nothing_else(ma
         torch.testing.assert_close((ahead - behind) / (2 * step), slope[0], atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.parametrize("estimator", [REBAR(), RELAX(Control())])
+def test_losses_that_go_round_the_surrogate_are_an_error(estimator):
+    draw = estimator(OneHot(), theta_of(3).requires_grad_())
+    with pytest.raises(UserError, match="surrogate"):
+        loss(draw.y).mean().backward()
+
+
 # ---- pools
 
 
@@ -406,7 +426,6 @@ def test_without_solving_y_is_the_best_of_the_pool():
         (DisARM(), OneHot(), "DisARM is for threshold, not OneHot"),
         (SIMPLE(), Threshold(), "simple is for k-subsets"),
         (Exact(), SORT, "cannot list its decisions"),
-        (Sparse(), Threshold(), "sparse is for one_hot and top_k"),
         (FenchelYoung(None), SORT, "noise=normal or gumbel"),
         (SPOPlus(), TopK(2), "right scores, which this task does not give"),
         (FenchelYoung(), TopK(2), "right decision, which this task does not give"),
@@ -417,6 +436,18 @@ def test_what_is_missing_is_said_in_one_line(estimator, solver, message):
     with pytest.raises(Unsupported, match=message) as caught:
         estimator.train()(solver, theta_of(2), target=given)
     assert "\n" not in str(caught.value)
+
+
+def test_sparse_says_what_it_is_for():
+    pytest.importorskip("entmax")
+    with pytest.raises(Unsupported, match="sparse is for one_hot and top_k"):
+        Sparse()(Threshold(), theta_of(2))
+
+
+def test_a_missing_package_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "entmax", None)
+    with pytest.raises(UserError, match="pip install"):
+        Sparse()
 
 
 @pytest.mark.parametrize(
@@ -445,6 +476,8 @@ def test_what_is_missing_is_said_in_one_line(estimator, solver, message):
         lambda: SmoothSort("permutation"),
         lambda: SmoothSort("values")(MATRIX, theta_of(2)),
         lambda: Sparse(0.5),
+        lambda: Exact(joint=3)(TopK(2), theta_of(2)),
+        lambda: Unordered(8)(OneHot(), theta_of(2)),
         lambda: GumbelSoftmax(minimum=0.0),
         lambda: Exact()(Threshold(), theta_of(2)).surrogate(torch.zeros(2, 2)),
         lambda: RELAX(Control())(Threshold(), theta_of(2)).surrogate(torch.zeros(3, 2, N)),

@@ -107,7 +107,7 @@ class ARMS(_Antithetic):
     def weight(self, theta: Tensor) -> Tensor:
         q = torch.sigmoid(-theta.abs())
         both = (2 * q.pow(1 / (self.samples - 1)) - 1).clamp_min(0).pow(self.samples - 1)
-        return q * (1 - q) / (q - both)
+        return (1 - q) / (1 - both / q.clamp_min(torch.finfo(q.dtype).tiny))
 
     def against_the_others(self, losses: Tensor) -> Tensor:
         return losses - leave_one_out(losses)

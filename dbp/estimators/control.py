@@ -1,6 +1,7 @@
 """Unbiased score-function estimators with a control variate that tunes itself: REBAR and RELAX."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -42,10 +43,11 @@ class REBAR(Natural):
         self.samples = samples
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        leaf = theta.detach().requires_grad_()  # the relaxed losses' gradients end here, in the estimate
+        leaf, applied = _end(theta)  # of the relaxed losses' gradients
         y, soft, log_prob = self.relaxed(solver, leaf, instance)
 
         def surrogate(losses: Tensor) -> Tensor:
+            applied()
             hard, free, tied = losses
             return self.combine(theta, leaf, hard, log_prob, self.eta * free, self.eta * tied)
 
@@ -111,11 +113,12 @@ class RELAX(REBAR):
         self.eta.requires_grad_(not black_box)
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        leaf = theta.detach().requires_grad_()
+        leaf, applied = _end(theta)
         y, soft, log_prob = self.relaxed(solver, leaf, instance)
         values = self.network(soft)  # [2, *losses.shape, ...]
 
         def surrogate(losses: Tensor) -> Tensor:
+            applied()
             hard, *rest = (losses,) if self.black_box else losses
             control = sum_to(values, hard.ndim + 1)
             if control.shape[1:] != hard.shape:
@@ -128,3 +131,19 @@ class RELAX(REBAR):
             return self.combine(theta, leaf, hard, log_prob, *control)
 
         return Draw(y if self.black_box else torch.cat([y.unsqueeze(0), soft]), surrogate)
+
+
+def _end(theta: Tensor) -> tuple[Tensor, Callable[[], None]]:
+    """A copy of theta at which gradients end; one that comes before the function was called never saw the surrogate."""
+    leaf = theta.detach().requires_grad_()
+    seen: list[bool] = []
+
+    def check(grad: Tensor) -> None:
+        if not seen:
+            raise UserError(
+                "the gradient of rebar and relax passes through the losses: "
+                "use draw = layer.draw(theta), then draw.surrogate(losses).mean()"
+            )
+
+    leaf.register_hook(check)
+    return leaf, lambda: seen.append(True)

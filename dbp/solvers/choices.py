@@ -48,7 +48,7 @@ class OneHot(Tractable):
         # The maximum of theta + Gumbel is Gumbel(logsumexp theta), whichever wins; the others are cut off at it.
         e = torch.empty_like(theta).exponential_(generator=generator)
         top = -(e * y).sum(-1, keepdim=True).log()
-        rest = -(e * torch.exp(-theta.log_softmax(-1)) + torch.exp(-top)).log()
+        rest = top - F.softplus(top + e.log() - theta.log_softmax(-1))
         return torch.where(y.bool(), top, rest) + theta.logsumexp(-1, keepdim=True)
 
 
