@@ -14,6 +14,7 @@ def log_partition(theta: Tensor, k: int) -> Tensor:
     return _tables(theta, k)[-1][..., k]
 
 
+@torch.compiler.disable  # compiled graphs have no second derivative
 def marginals(theta: Tensor, k: int) -> Tensor:
     """`P(y_i = 1)`: the gradient of the log-partition, and itself differentiable. They add up to k."""
     wanted = torch.is_grad_enabled() and theta.requires_grad

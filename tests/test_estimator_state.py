@@ -272,6 +272,29 @@ def test_autocast_computes_the_decision_in_single_precision(name):
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_a_model_of_low_precision_throughout(name):
+    solver, estimator = build(name)
+    theta = theta_of(5).bfloat16().requires_grad_()
+    draw = estimator.bfloat16().train()(solver, theta, target=target(solver, theta))
+    assert draw.y.dtype == torch.bfloat16
+    draw.surrogate(loss(draw.y)).mean().backward()
+    assert theta.grad.isfinite().all()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in estimator.parameters())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_its_own_generator_is_the_only_randomness(name):
+    solver, estimator = build(name)
+    grads = []
+    for seed in (1, 2):  # of the global generator
+        torch.manual_seed(seed)
+        copied = copy.deepcopy(estimator)
+        copied.generator = torch.Generator().manual_seed(5)
+        grads.append(run(copied, solver, theta_of(5))[0])
+    assert torch.equal(*grads)
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_a_row_is_not_influenced_by_another(name):
     if name.startswith(("contrastive", "ranking")):
         pytest.skip("the pool is shared, on purpose")

@@ -8,6 +8,7 @@ from torch.func import functional_call
 
 from dbp.core import Draw, Estimator, Noise, Solver, Target
 from dbp.errors import UserError
+from dbp.estimators.precision import as_parameters_of
 from dbp.gradients import straight_through
 from dbp.shapes import sum_to
 
@@ -62,7 +63,8 @@ class DAB(Estimator):
 
     def fit(self, theta: Tensor, y: Tensor) -> Tensor:
         """The bridge's imitation of y, which trains the bridge."""
-        soft = self.bridge(theta if self.condition else theta.detach())
+        given = theta if self.condition else theta.detach()
+        soft = self.bridge(as_parameters_of(self.bridge, given)).to(theta.dtype)
         if soft.shape != y.shape:
             raise UserError(
                 f"dab: the bridge makes {list(soft.shape)} of theta {list(theta.shape)}, the decision is "
@@ -74,4 +76,4 @@ class DAB(Estimator):
         """The bridge, with a gradient to theta alone; its parameters and running statistics stay as they are."""
         state = {name: p.detach() for name, p in self.bridge.named_parameters()}
         state |= {name: b.detach().clone() for name, b in self.bridge.named_buffers()}
-        return functional_call(self.bridge, state, (theta,))
+        return functional_call(self.bridge, state, (as_parameters_of(self.bridge, theta),)).to(theta.dtype)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dbp.core import Draw, Solver, Target
 from dbp.errors import UserError
 from dbp.estimators.natural import Natural
+from dbp.estimators.precision import as_parameters_of
 from dbp.gradients import only_gradient
 from dbp.shapes import align, sum_to
 
@@ -22,8 +23,9 @@ class REBAR(Natural):
 
     It needs a loss that is differentiable in y. The task evaluates three decisions, y, s and s', in a new first dim,
     and the surrogate returns the losses of y. temperature and eta are parameters, trained by the gradient of the
-    estimate's variance, which reaches nothing else. That gradient is a second derivative taken inside the step: use
-    bf16 rather than fp16 if in mixed precision.
+    estimate's variance, which reaches nothing else. That gradient is a second derivative, taken inside the step and
+    through the networks behind the decision: leave those uncompiled, and use bf16 rather than fp16 if in mixed
+    precision.
 
     Source: Tucker, Mnih, Maddison, Lawson, Sohl-Dickstein, "REBAR: low-variance, unbiased gradient estimates for
     discrete latent variable models", NeurIPS 2017.
@@ -42,6 +44,7 @@ class REBAR(Natural):
         self.eta = nn.Parameter(torch.tensor(float(eta)))
         self.samples = samples
 
+    @torch.compiler.disable  # compiled graphs have no second derivative
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
         leaf, applied = _end(theta)  # of the relaxed losses' gradients
         y, soft, log_prob = self.relaxed(solver, leaf, instance)
@@ -61,6 +64,7 @@ class REBAR(Natural):
         tied = solver.conditional(theta, y, self.generator)
         return y, solver.relax(torch.stack([free, tied]), self.log_temperature.exp()), solver.log_prob(theta, y)
 
+    @torch.compiler.disable
     def combine(self, theta: Tensor, leaf: Tensor, losses: Tensor, log_prob: Tensor, *control: Tensor) -> Tensor:
         """The losses, with the estimate as theta's gradient and that of its square as the own parameters'."""
         if not (torch.is_grad_enabled() and theta.requires_grad):
@@ -112,10 +116,11 @@ class RELAX(REBAR):
         self.network, self.black_box = network, black_box
         self.eta.requires_grad_(not black_box)
 
+    @torch.compiler.disable  # compiled graphs have no second derivative
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
         leaf, applied = _end(theta)
         y, soft, log_prob = self.relaxed(solver, leaf, instance)
-        values = self.network(soft)  # [2, *losses.shape, ...]
+        values = self.network(as_parameters_of(self.network, soft)).to(soft.dtype)  # [2, *losses.shape, ...]
 
         def surrogate(losses: Tensor) -> Tensor:
             applied()

@@ -79,8 +79,10 @@ class IMLE(Estimator):
         target_temperature: float = 1.0,
     ) -> None:
         super().__init__()
-        if not (lam > 0 and target_temperature >= 0):
-            raise UserError(f"imle: needs lam > 0 and target_temperature >= 0, got {lam} and {target_temperature}")
+        if not lam > 0:
+            raise UserError(f"lam must be positive, got {lam}")
+        if target_temperature < 0:
+            raise UserError(f"imle: target_temperature must not be negative, got {target_temperature}")
         if two_sided and target == "co":
             raise UserError("imle: the co target replaces theta, so it has no other side: use two_sided=false")
         self.lam, self.two_sided, self.target, self.target_temperature = lam, two_sided, target, target_temperature

@@ -64,13 +64,18 @@ class Score(Estimator):
     def reward(self, losses: Tensor) -> Tensor:
         """The losses less the baseline, which does not depend on the decision it is compared with."""
         if self.baseline == "average":
-            reward = losses - self.average / self.weight.clamp_min(1e-12)
-            self.average.lerp_(losses.mean().to(self.average), 1 - self.decay)
-            self.weight.lerp_(torch.ones_like(self.weight), 1 - self.decay)
-            return reward
+            return losses - self.average_before(losses)
         if self.baseline == "others" and self.samples is not None and self.samples > 1:
             return losses - leave_one_out(losses)
         return losses
+
+    @torch.compiler.disable  # traced, the baseline would contain the losses
+    def average_before(self, losses: Tensor) -> Tensor:
+        """The running mean, into which the losses go afterwards."""
+        average = self.average / self.weight.clamp_min(1e-12)
+        self.average.lerp_(losses.mean().to(self.average), 1 - self.decay)
+        self.weight.lerp_(torch.ones_like(self.weight), 1 - self.decay)
+        return average
 
     def perturb(self, solver: Solver, theta: Tensor) -> Tensor:
         noise = self.noise or (solver.noise if isinstance(solver, Tractable) else None)

@@ -107,10 +107,10 @@ class StraightThrough(Estimator):
         minimum: float = 0.1,
     ) -> None:
         super().__init__()
-        if not (temperature > 0 and minimum > 0 and anneal >= 0):
-            raise UserError(
-                f"needs temperature > 0, minimum > 0 and anneal >= 0, got {temperature}, {minimum} and {anneal}"
-            )
+        if not temperature > 0:
+            raise UserError(f"temperature must be positive, got {temperature}")
+        if not (anneal >= 0 and minimum > 0):
+            raise UserError(f"anneal must not be negative and minimum must be positive, got {anneal} and {minimum}")
         self.noise, self.samples, self.anneal, self.minimum = noise, samples, anneal, minimum
         self.register_buffer("temperature", torch.tensor(float(temperature)))
 
@@ -118,6 +118,7 @@ class StraightThrough(Estimator):
         theta = self.perturb(solver, theta)
         return Draw(straight_through(solver(theta, instance), solver.relax(theta, self.cool())))
 
+    @torch.compiler.disable  # traced, the backward pass would see the next draw's temperature
     def cool(self) -> Tensor:
         """The temperature of this draw; the next one's is `exp(-anneal)` of it, until the minimum is reached."""
         temperature = self.temperature.clone()  # autograd keeps it
