@@ -25,6 +25,7 @@ from dbp.estimators import (
     PerturbationGradient,
     Perturbed,
     ReinMax,
+    Sparse,
     SPOPlus,
     StraightThrough,
     StructuredSVM,
@@ -276,6 +277,21 @@ def test_annealing_multiplies_until_the_minimum():
         estimator(OneHot(), theta).y.square().sum().backward()
         seen.append(estimator.temperature.item())
     assert seen == pytest.approx([max(1.5, 2 * math.exp(-0.1 * t)) for t in range(1, 7)])
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_sparse_is_the_projection_onto_the_hull_of_the_subsets(k):
+    pytest.importorskip("entmax")
+    theta, up = 2 * scores(5, 6), scores(6)
+    corner = (torch.arange(6) < k).to(DOUBLE)
+    solver = OneHot() if k == 1 else TopK(k)
+    free = theta.clone().requires_grad_()
+    expected = permutahedron(free / 0.8, corner.expand(5, 6))
+    estimator = Sparse(alpha=2.0, temperature=0.8)
+    torch.testing.assert_close(estimator(solver, theta).y, expected.detach(), atol=1e-6, rtol=0)
+    (slope,) = torch.autograd.grad((expected * up).sum(), free)
+    torch.testing.assert_close(gradient(estimator, solver, theta, up), slope, atol=1e-5, rtol=0)
+    assert (estimator(solver, theta).y == 0).any()
 
 
 # ---- subsets

@@ -116,6 +116,7 @@ CHANGED: dict[str, Case] = {  # their surrogates change the value of the losses,
     "structured_svm": (TopK(2), StructuredSVM),
     "contrastive": (TopK(2), lambda: Contrastive(capacity=9)),
     "contrastive, map": (TopK(2), lambda: Contrastive("map", capacity=9, solve_ratio=0.5)),
+    "contrastive, binary": (Threshold(), lambda: Contrastive(capacity=9)),
     "ranking, pointwise": (TopK(2), lambda: Ranking("pointwise", capacity=9)),
     "ranking, pairwise": (TopK(2), lambda: Ranking("pairwise", capacity=9, solve_ratio=0.5)),
     "ranking, listwise": (TopK(2), lambda: Ranking("listwise", capacity=9)),
@@ -509,3 +510,12 @@ def test_a_missing_package_is_said(monkeypatch):
 def test_a_wrong_option_is_a_user_error(make):
     with pytest.raises(UserError):
         make()
+
+
+def test_exact_bits_of_their_own_losses():
+    theta, up = theta_of(4).requires_grad_(), torch.randn(N)
+    draw = Exact()(Threshold(), theta)
+    losses = draw.surrogate(draw.y * up)  # one for each bit
+    losses.mean(0).sum().backward()
+    p = theta.detach().sigmoid()
+    torch.testing.assert_close(theta.grad, up * p * (1 - p))

@@ -10,7 +10,6 @@ from dbp.core import Draw, Estimator, Solver, Target
 from dbp.errors import Unsupported, UserError
 from dbp.gradients import only_gradient
 from dbp.noises import Gumbel
-from dbp.shapes import dot
 
 
 class _Enumerating(Estimator):
@@ -38,8 +37,9 @@ class _Enumerating(Estimator):
             )
         choices = torch.cartesian_prod(*[torch.arange(len(vertices), device=theta.device)] * shape.numel())
         vertices = vertices[choices.reshape(-1, shape.numel())].reshape(-1, *theta.shape[own - self.joint :])
-        lifted = vertices.reshape(len(vertices), *[1] * (own - self.joint), *vertices.shape[1:])
-        return vertices, dot(lifted, theta, solver.event_dim + self.joint).log_softmax(0)
+        flat = vertices.reshape(len(vertices), -1)
+        scores = theta.reshape(*theta.shape[: own - self.joint], flat.shape[1]) @ flat.T  # [*batch, count]
+        return vertices, scores.log_softmax(-1).movedim(-1, 0)
 
     def check(self, losses: Tensor, log_prob: Tensor) -> None:
         """One loss for each joint decision, or the probabilities do not belong to the losses."""

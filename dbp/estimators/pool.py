@@ -53,9 +53,8 @@ class _Pooled(Estimator):
 
     def scores(self, theta: Tensor) -> Tensor:
         """`<theta, s>` for every row s of the pool, `[*batch, capacity + 1]`; -inf for rows that are not filled."""
-        rows = self.decisions.to(theta).flatten(1)
-        event = self.decisions.ndim - 1
-        flat = theta.flatten(theta.ndim - event) if event else theta.unsqueeze(-1)
+        rows = self.decisions.to(theta).reshape(self.capacity + 1, -1)
+        flat = theta.reshape(*theta.shape[: theta.ndim - self.decisions.ndim + 1], rows.shape[1])
         return (flat @ rows.T).masked_fill(~self.known, -torch.inf)
 
     @torch.no_grad()
