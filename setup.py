@@ -1,6 +1,6 @@
 """Builds the kernels of `dbp/solvers/native`: plain shared libraries without Python.h or torch, one for all Pythons.
 
-The same sources are compiled for each instruction set, and the library that fits the machine is chosen when it is loaded.
+The same sources are compiled for each instruction set; the library that fits the machine is chosen on import.
 
 Everything else is in pyproject.toml. Without a compiler the package installs all the same and runs on torch.
 """
@@ -17,7 +17,8 @@ SETS = {"kernels": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     SETS["kernels_avx2"] = ["-mavx2"]
     SETS["kernels_avx512"] = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
-FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno", "-pthread", "-Wno-psabi"]
+FLAGS = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno"]
+FLAGS += ["-fno-strict-aliasing", "-pthread", "-Wno-psabi"]
 
 
 class BuildKernels(build_ext):

@@ -9,7 +9,7 @@ joint decision.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -84,12 +84,12 @@ class Solver(ABC):
         )
 
     def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
-        """Whether each y is one that the solver can return: booleans of the leading dims."""
-        raise Unsupported(f"{type(self).__name__} cannot say which decisions are feasible")
+        """Whether each y of `[*leading, *event]` is a decision that some scores get; booleans of the leading dims."""
+        raise Unsupported(f"{type(self).__name__} cannot tell which decisions are feasible")
 
-    def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
-        """Every decision for scores of the event shape `shape`, each once: `[count, *event]`; for small ones."""
-        raise Unsupported(f"{type(self).__name__} cannot list its decisions")
+    def vertices(self, shape: tuple[int, ...], instance: Any = None) -> Tensor:
+        """All decisions for scores of this event shape, `[count, *event]`; for small sizes, as there are many."""
+        raise Unsupported(f"{type(self).__name__} cannot enumerate its decisions")
 
 
 class Tractable(Solver):

@@ -50,6 +50,11 @@ def over_leading(function: Callable[..., Tensor], x: Tensor, event_dim: int, *ar
     return out.reshape(*leading, *out.shape[1:])
 
 
+def unravel(row: int, leading: torch.Size) -> list[int]:
+    """The position of the row-th input in the leading dims."""
+    return [int(i) for i in torch.unravel_index(torch.tensor(row), leading)] if leading else []
+
+
 def require_finite(theta: Tensor, event_dim: int, what: str) -> None:
     """Raises a `UserError` that names the first row with a NaN or infinite score.
 

@@ -449,7 +449,7 @@ def test_without_solving_y_is_the_best_of_the_pool():
         (REBAR(), TopK(2), "for any solver: imle"),
         (DisARM(), OneHot(), "DisARM is for threshold, not OneHot"),
         (SIMPLE(), Threshold(), "simple is for k-subsets"),
-        (Exact(), SORT, "cannot list its decisions"),
+        (Exact(), SORT, "cannot enumerate its decisions"),
         (FenchelYoung(None), SORT, "noise=normal or gumbel"),
         (SPOPlus(), TopK(2), "right scores, which this task does not give"),
         (FenchelYoung(), TopK(2), "right decision, which this task does not give"),

@@ -1,8 +1,7 @@
 """Choosing: one of n, k of n, or each for itself."""
 
-from collections.abc import Sequence
+import itertools
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +12,7 @@ from dbp.core import Noise, Solver, Tractable
 from dbp.errors import UserError
 from dbp.noises import Gumbel, Logistic
 from dbp.shapes import centre, normalise
+from dbp.solvers import native
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class OneHot(Tractable):
         return (theta / temperature).softmax(-1)
 
     def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
-        return _is_subset(y, 1)
+        return _is_mark(y).all(-1) & (y.sum(-1) == 1)
 
-    def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
-        return torch.eye(shape[-1])
+    def vertices(self, shape: tuple[int, ...], instance: Any = None) -> Tensor:
+        return torch.eye(*shape)
 
     def log_prob(self, theta: Tensor, y: Tensor) -> Tensor:
         return (y * theta.log_softmax(-1)).sum(-1)
@@ -77,10 +77,8 @@ class TopK(Solver):
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         self._check(theta)
-        least = theta.topk(self.k, -1, sorted=False).values.amin(-1, keepdim=True)
-        above, tied = theta > least, theta == least
-        room = self.k - above.sum(-1, keepdim=True)
-        return (above | tied & (tied.cumsum(-1) <= room)).to(theta)
+        wide = native.widen(theta)
+        return (top_k if native.serves(wide) else top_k_torch)(wide, self.k).to(theta)
 
     def project(self, theta: Tensor) -> Tensor:
         return normalise(centre(theta, 1), 1)
@@ -95,12 +93,11 @@ class TopK(Solver):
         return total
 
     def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
-        return _is_subset(y, self.k)
+        return _is_mark(y).all(-1) & (y.sum(-1) == self.k)
 
-    def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
-        self._check(torch.empty(shape[-1:]))
-        chosen = torch.tensor(list(combinations(range(shape[-1]), self.k)))
-        return torch.zeros(len(chosen), shape[-1]).scatter(-1, chosen, 1)
+    def vertices(self, shape: tuple[int, ...], instance: Any = None) -> Tensor:
+        chosen = torch.tensor(list(itertools.combinations(range(*shape), self.k)), dtype=torch.int64)
+        return torch.zeros(len(chosen), *shape).scatter(-1, chosen, 1) if len(chosen) else torch.zeros(0, *shape)
 
     def _check(self, theta: Tensor) -> None:
         if self.k > theta.shape[-1]:
@@ -124,9 +121,9 @@ class Threshold(Tractable):
         return torch.sigmoid(theta / temperature)
 
     def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
-        return (y == 0) | (y == 1)
+        return _is_mark(y)
 
-    def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
+    def vertices(self, shape: tuple[int, ...] = (), instance: Any = None) -> Tensor:
         return torch.tensor([0.0, 1.0])
 
     def log_prob(self, theta: Tensor, y: Tensor) -> Tensor:
@@ -141,5 +138,22 @@ class Threshold(Tractable):
         return theta + torch.logit(u.clamp(tiny, 1 - tiny))
 
 
-def _is_subset(y: Tensor, k: int) -> Tensor:
-    return ((y == 0) | (y == 1)).all(-1) & (y.sum(-1) == k)
+def _is_mark(y: Tensor) -> Tensor:
+    return (y == 0) | (y == 1)
+
+
+@native.operator
+def top_k(theta: Tensor, k: int) -> Tensor:
+    """`TopK` by the kernel: bisection on the bits of the k-th largest score."""
+    theta = theta.contiguous()
+    y = torch.empty_like(theta)
+    native.call("top_k", (theta, y), theta.shape[:-1].numel(), theta.shape[-1], k)
+    return y
+
+
+def top_k_torch(theta: Tensor, k: int) -> Tensor:
+    """`TopK` by torch's, which leaves it open which of equal scores it takes: they are counted again."""
+    least = theta.topk(k, -1, sorted=False).values.amin(-1, keepdim=True)
+    above, tied = theta > least, theta == least
+    room = k - above.sum(-1, keepdim=True)
+    return (above | tied & (tied.cumsum(-1) <= room)).to(theta)

@@ -1,5 +1,6 @@
-"""Orders: the rank of each score, the sorted scores, the permutation that sorts them. Ties keep the order of indices."""
+"""Orders: ranks, sorted scores, the permutation that sorts. Equal scores keep the order of their indices."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dbp.core import Solver
+from dbp.errors import UserError
 from dbp.shapes import centre, normalise
 from dbp.solvers import native
 
@@ -27,14 +29,73 @@ class Rank(Solver):
     def project(self, theta: Tensor) -> Tensor:
         return normalise(centre(theta, 1), 1)
 
+    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+        return (y.sort(-1).values == torch.arange(1, y.shape[-1] + 1, device=y.device)).all(-1)
+
+    def vertices(self, shape: tuple[int, ...], instance: Any = None) -> Tensor:
+        return 1.0 + torch.tensor(list(itertools.permutations(range(*shape))))
+
+
+@dataclass(frozen=True)
+class Sort(Solver):
+    """The scores of the last dim in order, the first k of them.
+
+    Args:
+        descending: the largest first.
+        k: how many; null for all. The decision has k entries.
+
+    Raises:
+        UserError: k is not from 1 to the number of scores.
+    """
+
+    descending: bool = True
+    k: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.k is not None and self.k < 1:
+            raise UserError(f"Sort: k must be at least 1, got {self.k}")
+
+    def solve(self, theta: Tensor, instance: Any) -> Tensor:
+        if self.k is None:
+            return theta.sort(-1, descending=self.descending).values
+        if self.k > theta.shape[-1]:
+            raise UserError(f"Sort: cannot take k={self.k} of {theta.shape[-1]} scores")
+        return theta.topk(self.k, -1, largest=self.descending).values
+
+
+@dataclass(frozen=True)
+class Permutation(Solver):
+    """The permutation matrix P that sorts: `(P @ theta)[i]` is the i-th score in order.
+
+        argmax_P w' P theta over the permutation matrices,   w = n, ..., 1 (1, ..., n if ascending)
+
+    Args:
+        descending: the largest first.
+    """
+
+    descending: bool = True
+
+    def solve(self, theta: Tensor, instance: Any) -> Tensor:
+        order = theta.argsort(dim=-1, descending=self.descending, stable=True)
+        return torch.nn.functional.one_hot(order, theta.shape[-1]).to(theta)
+
+    def project(self, theta: Tensor) -> Tensor:
+        return normalise(centre(theta, 1), 1)
+
+    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+        marks = ((y == 0) | (y == 1)).all(-1).all(-1)
+        return marks & (y.sum(-1) == 1).all(-1) & (y.sum(-2) == 1).all(-1)
+
+    def vertices(self, shape: tuple[int, ...], instance: Any = None) -> Tensor:
+        return torch.eye(*shape)[torch.tensor(list(itertools.permutations(range(*shape))))]
+
 
 @native.operator
 def rank(theta: Tensor) -> Tensor:
     """`Rank` by the kernel: counting up to 256 scores, a radix sort above."""
     theta = theta.contiguous()
     y = torch.empty_like(theta)
-    if theta.numel():
-        native.call("rank", (theta, y), theta.numel() // theta.shape[-1], theta.shape[-1])
+    native.call("rank", (theta, y), theta.shape[:-1].numel(), theta.shape[-1])
     return y
 
 

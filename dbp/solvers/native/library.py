@@ -13,7 +13,6 @@ _SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 _OUT_OF_MEMORY = -1
 
 
-
 _SETS = ("kernels", "kernels_avx2", "kernels_avx512")
 
 
@@ -54,10 +53,11 @@ def widen(theta: Tensor) -> Tensor:
     return theta.to(torch.float32 if theta.is_floating_point() else torch.float64)
 
 
-def call(name: str, tensors: Sequence[Tensor], *sizes: int) -> int:
+def call(name: str, tensors: Sequence[Tensor | None], *sizes: int) -> int:
     """Calls `dbp_<name>_<f32|f64>(pointers of tensors..., sizes..., threads)`; the first tensor's dtype chooses.
 
-    ctypes lets go of the GIL. The tensors must be contiguous, and the caller keeps them alive.
+    ctypes lets go of the GIL. Null tensors are null pointers; those that are not contiguous are copied, hence the one
+    that takes the result must be.
 
     Returns:
         0, or `8 * row + code`: the first row that cannot be solved, and why.
@@ -65,8 +65,11 @@ def call(name: str, tensors: Sequence[Tensor], *sizes: int) -> int:
     Raises:
         MemoryError: the kernel found no room for its work space.
     """
-    function = _function(f"dbp_{name}_{_SUFFIX[tensors[0].dtype]}", len(tensors), len(sizes) + 1)
-    result = function(*[tensor.data_ptr() for tensor in tensors], *sizes, torch.get_num_threads())
+    kept = [None if tensor is None else tensor.contiguous() for tensor in tensors]
+    suffix = _SUFFIX[kept[0].dtype]  # type: ignore[union-attr]
+    function = _function(f"dbp_{name}_{suffix}", len(kept), len(sizes) + 1)
+    pointers = [None if tensor is None else tensor.data_ptr() for tensor in kept]
+    result = function(*pointers, *sizes, torch.get_num_threads())
     if result == _OUT_OF_MEMORY:
         raise MemoryError(f"no memory for the work space of the {name} kernel")
     return result

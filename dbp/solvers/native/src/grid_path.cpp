@@ -15,7 +15,7 @@ template <class T>
 constexpr T INF = std::numeric_limits<T>::infinity();
 
 // One batch of problems. Vertices are numbered row by row; a null `open` blocks none, a null `source` is the first
-// vertex, a null `target` the last.
+// vertex, a null `target` the last. Without `sweep` all is left to Dijkstra.
 template <class T>
 struct Problem {
     const T* theta;  // minus the costs
@@ -23,7 +23,7 @@ struct Problem {
     const int64_t* source;
     const int64_t* target;
     T* y;
-    int64_t rows, height, width, threads;
+    int64_t rows, height, width, sweep;
     dbp::Failure* failure;
 
     int64_t vertices() const { return height * width; }
@@ -40,12 +40,15 @@ template <bool EIGHT>
 struct Frame {
     static constexpr int NEIGHBOURS = EIGHT ? 8 : 4;
     int64_t width, pitch;
-    int64_t step[NEIGHBOURS];  // in the order of indices
+    int64_t step[NEIGHBOURS], plain_step[NEIGHBOURS];  // to the neighbours, with and without the border
 
     explicit Frame(int64_t w) : width(w), pitch(w + 2) {
-        const int64_t eight[] = {-pitch - 1, -pitch, -pitch + 1, -1, 1, pitch - 1, pitch, pitch + 1};
-        const int64_t four[] = {-pitch, -1, 1, pitch};
-        std::memcpy(step, EIGHT ? eight : four, sizeof step);
+        steps(pitch, step);
+        steps(width, plain_step);
+    }
+    static void steps(int64_t p, int64_t* out) {  // in the order of indices
+        const int64_t eight[] = {-p - 1, -p, -p + 1, -1, 1, p - 1, p, p + 1}, four[] = {-p, -1, 1, p};
+        std::copy_n(EIGHT ? eight : four, NEIGHBOURS, out);
     }
     int64_t padded(int64_t vertex) const { return (vertex / width + 1) * pitch + vertex % width + 1; }
     int64_t plain(int64_t v) const { return (v / pitch - 1) * width + v % pitch - 1; }
@@ -53,18 +56,21 @@ struct Frame {
 
 __extension__ typedef unsigned __int128 Wide;
 
-// (distance, steps, vertex) in one unsigned integer; distances are not negative, so that their bits are in order.
+// Distances are not negative, so that their bits are in their order.
+template <class T>
+using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
+
+// (distance, steps, vertex) in one unsigned integer.
 template <class T, class Integer>
 struct Packed {
     static constexpr int D = 8 * sizeof(T), REST = 8 * sizeof(Integer) - D, HALF = REST / 2;
-    using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
     static Integer pack(T distance, int64_t steps, int64_t vertex) {
-        Bits bits;
+        Bits<T> bits;
         std::memcpy(&bits, &distance, sizeof(T));
         return static_cast<Integer>(bits) << REST | static_cast<Integer>(steps) << HALF | static_cast<Integer>(vertex);
     }
     static T distance(Integer key) {
-        const Bits bits = static_cast<Bits>(key >> REST);
+        const Bits<T> bits = static_cast<Bits<T>>(key >> REST);
         T value;
         std::memcpy(&value, &bits, sizeof(T));
         return value;
@@ -103,21 +109,24 @@ struct Heap {
 template <class T, class Integer, bool EIGHT>
 class Dijkstra {
     using Key = Packed<T, Integer>;
-    static constexpr int64_t WALL = -2, NEW = -1;
+    static constexpr int32_t WALL = -2, NEW = -1;
     Frame<EIGHT> frame;
     std::vector<T> cost;
-    std::vector<int64_t> before;
+    std::vector<int32_t> before;
     Heap<Integer> heap;
 
    public:
-    __attribute__((noinline)) explicit Dijkstra(const Problem<T>& p) : frame(p.width) {
+    explicit Dijkstra(const Problem<T>& p) : frame(p.width) {
         const size_t size = (p.height + 2) * frame.pitch;
         cost.resize(size);
         before.resize(size);
         heap.node.resize(size);
     }
 
-    __attribute__((noinline)) void solve(const Problem<T>& p, int64_t row) {
+    int64_t settled = 0;  // by the last search
+
+    void solve(const Problem<T>& p, int64_t row) {
+        settled = 0;
         if (!p.inside(row)) return p.failure->report(row, OUTSIDE);
         if (!load(p, row)) return p.failure->report(row, NEGATIVE);
         const int64_t s = frame.padded(p.from(row)), t = frame.padded(p.to(row));
@@ -152,6 +161,7 @@ class Dijkstra {
         reach(s, s, cost[s], 0);
         while (heap.size) {
             const Integer key = heap.pop();
+            settled++;
             const int64_t u = Key::vertex(key);
             if (u == t) return true;
             for (const int64_t step : frame.step)
@@ -162,21 +172,96 @@ class Dijkstra {
 
     void reach(int64_t v, int64_t from, T distance, int64_t steps) {
         if (distance == INF<T>) return;
-        before[v] = from;
+        before[v] = static_cast<int32_t>(from);
         heap.push(Key::pack(distance, steps, v));
     }
 };
 
+// The rest of a path, from a vertex where neighbours tie back to the source, in the fewest steps along links to a
+// neighbour of least distance: breadth first to the source, then only what leads there.
+template <class T, bool EIGHT>
+class Ties {
+    static constexpr int N = Frame<EIGHT>::NEIGHBOURS;
+    struct Visit {
+        int64_t vertex, plain;
+        unsigned links;
+    };
+    const Frame<EIGHT>& frame;
+    std::vector<int32_t> level;  // 0 where not visited
+    std::vector<uint8_t> leads;
+    std::vector<Visit> visits;
+
+   public:
+    Ties(const Frame<EIGHT>& f, int64_t size) : frame(f), level(size), leads(size) {}
+
+    // `x` are the distances, `pitch` apart.
+    void follow(const Bits<T>* x, int64_t pitch, int64_t v, int64_t i, int64_t s, T* y) {
+        visits.clear();
+        visit(x, pitch, v, i, 1);
+        for (size_t next = 0; visits[next].vertex != s; next++) {
+            const Visit here = visits[next];
+            for (int k = 0; k < N; k++) {
+                const int64_t u = here.vertex + frame.step[k];
+                if (here.links >> k & 1 && !level[u]) visit(x, pitch, u, here.plain + frame.plain_step[k], level[here.vertex] + 1);
+            }
+        }
+        leads[s] = 1;
+        for (size_t next = visits.size(); next-- > 0;) leads[visits[next].vertex] |= toward(visits[next]) >= 0;
+        for (y[i] = 1; v != s; y[i] = 1) {
+            const int k = toward({v, i, links(x, pitch, v)});
+            v += frame.step[k];
+            i += frame.plain_step[k];
+        }
+        for (const Visit& here : visits) level[here.vertex] = leads[here.vertex] = 0;
+    }
+
+   private:
+    void visit(const Bits<T>* x, int64_t pitch, int64_t v, int64_t i, int32_t at) {
+        level[v] = at;
+        visits.push_back({v, i, links(x, pitch, v)});
+    }
+
+    unsigned links(const Bits<T>* x, int64_t pitch, int64_t v) const {
+        Bits<T> best = ~Bits<T>(0);
+        unsigned found = 0;
+        for (int k = 0; k < N; k++) {
+            const Bits<T> near = x[(v + frame.step[k]) * pitch];
+            found = near < best ? 1u << k : found | static_cast<unsigned>(near == best) << k;
+            best = std::min(best, near);
+        }
+        return found;
+    }
+
+    // The first neighbour that is one step nearer to the source on the way there, or -1.
+    int toward(const Visit& here) const {
+        for (int k = 0; k < N; k++) {
+            const int64_t u = here.vertex + frame.step[k];
+            if (here.links >> k & 1 && leads[u] && level[u] == level[here.vertex] + 1) return k;
+        }
+        return -1;
+    }
+};
+
+// REGISTERS of instances side by side: what one waits for, the other computes.
+template <class T>
+constexpr int REGISTERS = dbp::LANE_BYTES == 64 ? 2 : 3;
+template <class T>
+constexpr int GROUP = REGISTERS<T> * dbp::LANES<T>;
+
 template <class T, class Integer, bool EIGHT>
 class Sweeps {
     using V = dbp::Lanes<T>;
-    static constexpr int L = dbp::LANES<T>;
+    static constexpr int K = REGISTERS<T>, L = GROUP<T>;
     const Problem<T>& p;
     Frame<EIGHT> frame;
     dbp::Buffer<T> distances, costs, blocked;
-    V *d, *w;
+    V *d, *w;  // K registers for each vertex, with the border for d
     std::vector<uint8_t> dirty;
+    int64_t begin[L], end[L];
     Dijkstra<T, Integer, EIGHT> dijkstra;
+    Ties<T, EIGHT> ties;
+    int64_t budget;  // of rows to relax for a group
+    bool probed = false;
 
    public:
     explicit Sweeps(const Problem<T>& problem)
@@ -188,83 +273,107 @@ class Sweeps {
           d(reinterpret_cast<V*>(static_cast<T*>(distances))),
           w(reinterpret_cast<V*>(static_cast<T*>(costs))),
           dirty(p.height + 2),
-          dijkstra(problem) {}
+          dijkstra(problem),
+          ties(frame, (p.height + 2) * frame.pitch),
+          budget(8 * p.height) {}
 
     // Rows first, ..., first + count - 1, at most L of them.
-    DBP_INLINE void solve(int64_t first, int64_t count) {
-        bool swept = count > 1 && valid(first, count);
+    void solve(int64_t first, int64_t count) {
+        bool swept = p.sweep && count > 1 && inside(first, count);
         if (swept) {
             load(first, count);
             swept = sweep(first, count);
         }
-        for (int64_t l = 0; l < count; l++)
-            if (!swept || !backtrack(first + l, l)) dijkstra.solve(p, first + l);
+        for (int64_t l = 0; l < count; l++) {
+            if (swept) backtrack(first + l, l);
+            else dijkstra.solve(p, first + l);
+        }
     }
 
    private:
-    DBP_INLINE bool valid(int64_t first, int64_t count) const {
+    bool inside(int64_t first, int64_t count) const {
         for (int64_t l = 0; l < count; l++)
             if (!p.inside(first + l)) return false;
         return true;
     }
 
-    DBP_INLINE void load(int64_t first, int64_t count) {
+    // The lanes that are left over repeat the last row.
+    static int64_t row_of(int64_t lane, int64_t first, int64_t count) { return first + std::min(lane, count - 1); }
+
+    void load(int64_t first, int64_t count) {
         const int64_t n = p.vertices();
         const T* rows[L];
-        for (int64_t l = 0; l < L; l++) rows[l] = p.theta + (first + std::min(l, count - 1)) * n;
+        for (int64_t l = 0; l < L; l++) rows[l] = p.theta + row_of(l, first, count) * n;
         if (p.open) {
             for (int64_t l = 0; l < L; l++) {
-                const uint8_t* open = p.open + (first + std::min(l, count - 1)) * n;
+                const uint8_t* open = p.open + row_of(l, first, count) * n;
                 T* copy = static_cast<T*>(blocked) + l * n;
                 for (int64_t i = 0; i < n; i++) copy[i] = open[i] ? rows[l][i] : -INF<T>;
                 rows[l] = copy;
             }
         }
-        dbp::transpose(rows, w, n);
+        for (int k = 0; k < K; k++) dbp::transpose(rows + k * dbp::LANES<T>, w + k, n, K);
     }
 
     // False where some cost is negative or the sweeps take too long.
-    DBP_INLINE bool sweep(int64_t first, int64_t count) {
+    bool sweep(int64_t first, int64_t count) {
         const V none = V{} + INF<T>;
         auto valid = none == none;
-        for (int64_t i = 0; i < p.vertices(); i++) {
+        for (int64_t i = 0; i < p.vertices() * K; i++) {
             w[i] = 0 - w[i];
             valid &= w[i] >= 0;
         }
         if (dbp::any(~valid)) return false;
-        std::fill(d, d + (p.height + 2) * frame.pitch, none);
+        std::fill(d, d + (p.height + 2) * frame.pitch * K, none);
         start(first, count);
-        int64_t budget = std::max<int64_t>(16, 2 * p.height / 3) * p.height;
-        for (bool down = true; budget > 0; down = !down) {
-            V limit = none;
-            for (int64_t l = 0; l < L; l++) limit[l] = d[frame.padded(p.to(first + std::min(l, count - 1)))][l];
+        int64_t spent = 0;
+        for (bool down = true; spent < budget || probe(first, spent); down = !down) {
+            alignas(V) T limit[L];
+            for (int64_t l = 0; l < L; l++) limit[l] = distance(l)[end[l] * L];
             int64_t relaxed = 0;
-            for (int64_t i = 0; i < p.height; i++) relaxed += visit(down ? i : p.height - 1 - i, limit);
+            for (int64_t i = 0; i < p.height; i++)
+                relaxed += visit(down ? i : p.height - 1 - i, reinterpret_cast<const V*>(limit));
             if (!relaxed) return true;
-            budget -= relaxed;
+            spent += relaxed;
         }
         return false;
     }
 
-    DBP_INLINE void start(int64_t first, int64_t count) {
+    // Where sweeping takes long, one search tells how much of it is worth its while: a vertex settled is as much work as
+    // 100 or more relaxed for one instance. Whether to go on.
+    bool probe(int64_t row, int64_t spent) {
+        if (probed) return false;
+        probed = true;
+        dijkstra.solve(p, row);
+        budget = std::max(2 * p.height, 100 * dijkstra.settled / p.width);
+        return spent < budget;
+    }
+
+    T* distance(int64_t lane) const { return reinterpret_cast<T*>(d) + lane; }
+
+    void start(int64_t first, int64_t count) {
         std::fill(dirty.begin(), dirty.end(), 0);
         for (int64_t l = 0; l < L; l++) {
-            const int64_t s = p.from(first + std::min(l, count - 1)), r = s / p.width;
-            d[frame.padded(s)][l] = w[s][l];
-            dirty[r] = dirty[r + 1] = dirty[r + 2] = 2;
+            const int64_t s = p.from(row_of(l, first, count)), r = s / p.width;
+            begin[l] = frame.padded(s);
+            end[l] = frame.padded(p.to(row_of(l, first, count)));
+            distance(l)[begin[l] * L] = reinterpret_cast<const T*>(w)[s * L + l];
+            dirty[r] = dirty[r + 1] = dirty[r + 2] = 1;
         }
         for (int64_t r = 0; r < p.height; r++)
             if (dirty[r + 1]) spread(r);
     }
 
-    DBP_INLINE void spread(int64_t r) {
-        V* here = d + (r + 1) * frame.pitch + 1;
-        const V* cost = w + r * p.width;
-        for (int64_t c = 1; c < p.width; c++) here[c] = dbp::least(here[c], cost[c] + here[c - 1]);
-        for (int64_t c = p.width - 2; c >= 0; c--) here[c] = dbp::least(here[c], cost[c] + here[c + 1]);
+    V* row(int64_t r) const { return d + ((r + 1) * frame.pitch + 1) * K; }
+
+    void spread(int64_t r) {
+        V* here = row(r);
+        const V* cost = w + r * p.width * K;
+        for (int64_t i = K; i < p.width * K; i++) here[i] = dbp::least(here[i], cost[i] + here[i - K]);
+        for (int64_t i = (p.width - 1) * K - 1; i >= 0; i--) here[i] = dbp::least(here[i], cost[i] + here[i + K]);
     }
 
-    DBP_INLINE bool visit(int64_t r, V limit) {
+    bool visit(int64_t r, const V* limit) {
         if (!dirty[r + 1]) return false;
         dirty[r + 1] = 0;
         if (relax(r, limit)) dirty[r] = dirty[r + 2] = 1;
@@ -272,96 +381,100 @@ class Sweeps {
     }
 
     // Relaxes a row from the rows above and below and along itself. True if that may lower a neighbouring row's
-    // distances: something changed, and some distance is below that of the target.
-    DBP_INLINE bool relax(int64_t r, V limit) {
-        const int64_t width = p.width;
-        V* here = d + (r + 1) * frame.pitch + 1;
-        const V *above = here - frame.pitch, *below = here + frame.pitch, *cost = w + r * width;
-        V left = here[-1], behind = left, middle = dbp::least(above[0], below[0]);
-        auto changed = left < left;
-        for (int64_t c = 0; c < width; c++) {
-            const V ahead = dbp::least(above[c + 1], below[c + 1]);
-            const V near = EIGHT ? dbp::least(dbp::least(behind, middle), ahead) : middle;
-            const V old = here[c];
-            left = dbp::least(cost[c] + dbp::least(near, left), old);
-            changed |= left < old;
-            here[c] = left;
-            behind = middle;
-            middle = ahead;
+    // distances: something changed, and some distance is not above that of the target.
+    DBP_INLINE bool relax(int64_t r, const V* limit) {
+        const int64_t size = p.width * K, pitch = frame.pitch * K;
+        V* here = row(r);
+        const V *above = here - pitch, *below = here + pitch, *cost = w + r * size;
+        V left[K], behind[K], middle[K];
+        auto changed = V{} < V{};
+        for (int k = 0; k < K; k++) {
+            left[k] = behind[k] = V{} + INF<T>;
+            behind[k] = dbp::least(above[k - K], below[k - K]);
+            middle[k] = dbp::least(above[k], below[k]);
         }
+        for (int64_t i = 0; i < size; i += K)
+            for (int k = 0; k < K; k++) {
+                const V ahead = dbp::least(above[i + k + K], below[i + k + K]), old = here[i + k], c = cost[i + k];
+                const V near = EIGHT ? dbp::least(dbp::least(behind[k], middle[k]), ahead) : middle[k];
+                left[k] = dbp::least(dbp::least(c + near, old), c + left[k]);
+                changed |= left[k] < old;
+                here[i + k] = left[k];
+                behind[k] = middle[k];
+                middle[k] = ahead;
+            }
         if (!dbp::any(changed)) return false;
-        V right = left, lowest = left;
-        for (int64_t c = width - 2; c >= 0; c--) {
-            right = dbp::least(cost[c] + right, here[c]);
-            lowest = dbp::least(lowest, right);
-            here[c] = right;
-        }
-        return dbp::any(lowest < limit);
+        V lowest[K], right[K];
+        for (int k = 0; k < K; k++) lowest[k] = right[k] = left[k];
+        for (int64_t i = size - 2 * K; i >= 0; i -= K)
+            for (int k = 0; k < K; k++) {
+                right[k] = dbp::least(here[i + k], cost[i + k] + right[k]);
+                lowest[k] = dbp::least(lowest[k], right[k]);
+                here[i + k] = right[k];
+            }
+        auto useful = V{} < V{};
+        for (int k = 0; k < K; k++) useful |= lowest[k] <= limit[k];
+        return dbp::any(useful);
     }
 
-    // False at a tie, which takes the numbers of steps to break.
-    DBP_INLINE bool backtrack(int64_t row, int64_t lane) {
-        const T* distance = reinterpret_cast<const T*>(d) + lane;
-        const int64_t s = frame.padded(p.from(row)), t = frame.padded(p.to(row));
-        if (distance[t * L] == INF<T>) {
-            p.failure->report(row, UNREACHABLE);
-            return true;
-        }
+    void backtrack(int64_t row, int64_t lane) {
+        const auto* x = reinterpret_cast<const Bits<T>*>(distance(lane));
+        const int64_t s = begin[lane];
+        if (distance(lane)[end[lane] * L] == INF<T>) return p.failure->report(row, UNREACHABLE);
         T* y = p.y + row * p.vertices();
         std::fill(y, y + p.vertices(), T(0));
-        for (int64_t v = t; v != s;) {
-            y[frame.plain(v)] = 1;
-            T best = INF<T>;
-            int64_t from = v, ties = 0;
-            for (const int64_t step : frame.step) {
-                const T x = distance[(v + step) * L];
-                ties = x < best ? 0 : ties + (x == best);
-                from = x < best ? v + step : from;
-                best = x < best ? x : best;
+        int64_t i = p.to(row);
+        for (int64_t v = end[lane]; v != s;) {
+            Bits<T> best = ~Bits<T>(0);
+            int k = 0, tied = 0;
+            for (int j = 0; j < Frame<EIGHT>::NEIGHBOURS; j++) {
+                const Bits<T> near = x[(v + frame.step[j]) * L];
+                tied = near < best ? 0 : tied + (near == best);
+                k = near < best ? j : k;
+                best = std::min(best, near);
             }
-            if (ties) return false;
-            v = from;
+            if (tied) return ties.follow(x, L, v, i, s, y);
+            y[i] = 1;
+            v += frame.step[k];
+            i += frame.plain_step[k];
         }
-        y[frame.plain(s)] = 1;
-        return true;
+        y[i] = 1;
     }
 };
 
 template <class T, class Integer, bool EIGHT>
 void solve_rows(const Problem<T>& p, int64_t begin, int64_t end) {
     Sweeps<T, Integer, EIGHT> sweeps(p);
-    constexpr int L = dbp::LANES<T>;
+    constexpr int L = GROUP<T>;
     for (int64_t group = begin; group < end; group++)
         sweeps.solve(group * L, std::min<int64_t>(L, p.rows - group * L));
 }
 
 template <class T, bool EIGHT>
-int64_t solve(Problem<T> p) {
+int64_t solve(Problem<T> p, int64_t threads) {
     dbp::Failure failure;
     p.failure = &failure;
     const bool small = sizeof(T) == 4 && (p.height + 2) * (p.width + 2) < 1 << 16;
     using Small = std::conditional_t<sizeof(T) == 4, uint64_t, Wide>;
-    const int64_t groups = (p.rows + dbp::LANES<T> - 1) / dbp::LANES<T>;
-    return failure.status(dbp::parallel(groups, 50.0 * p.vertices(), p.threads, [&](int64_t begin, int64_t end) {
+    const int64_t groups = (p.rows + GROUP<T> - 1) / GROUP<T>;
+    return failure.status(dbp::parallel(groups, 3.0 * GROUP<T> * p.vertices(), threads, [&](int64_t begin, int64_t end) {
         if (small) solve_rows<T, Small, EIGHT>(p, begin, end);
         else solve_rows<T, Wide, EIGHT>(p, begin, end);
     }));
 }
 
 template <class T>
-int64_t grid_path(const T* theta, const uint8_t* open, const int64_t* source, const int64_t* target, T* y,
-                  int64_t rows, int64_t height, int64_t width, int64_t neighbours, int64_t threads) {
-    const Problem<T> p{theta, open, source, target, y, rows, height, width, threads, nullptr};
-    return neighbours == 8 ? solve<T, true>(p) : solve<T, false>(p);
+int64_t grid_path(Problem<T> p, int64_t neighbours, int64_t threads) {
+    return neighbours == 8 ? solve<T, true>(p, threads) : solve<T, false>(p, threads);
 }
 
 }  // namespace
 
-#define DBP_GRID_PATH(NAME, T)                                                                                     \
-    DBP_EXPORT int64_t NAME(const T* theta, const uint8_t* open, const int64_t* source, const int64_t* target,     \
-                            T* y, int64_t rows, int64_t height, int64_t width, int64_t neighbours,                 \
-                            int64_t threads) {                                                                     \
-        return grid_path(theta, open, source, target, y, rows, height, width, neighbours, threads);                \
+#define DBP_GRID_PATH(NAME, T)                                                                                      \
+    DBP_EXPORT int64_t NAME(const T* theta, const uint8_t* open, const int64_t* source, const int64_t* target,      \
+                            T* y, int64_t rows, int64_t height, int64_t width, int64_t neighbours, int64_t sweep,   \
+                            int64_t threads) {                                                                      \
+        return grid_path<T>({theta, open, source, target, y, rows, height, width, sweep, nullptr}, neighbours, threads); \
     }
 DBP_GRID_PATH(dbp_grid_path_f32, float)
 DBP_GRID_PATH(dbp_grid_path_f64, double)

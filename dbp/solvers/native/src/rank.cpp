@@ -7,25 +7,27 @@
 
 namespace {
 
-constexpr int64_t COUNTED = 256;  // up to here n^2 / lanes comparisons beat a sort
+constexpr int64_t COUNTED = 12 * dbp::LANES<float>;  // up to here n^2 / lanes comparisons beat a sort
+constexpr int64_t MANY = 3000;                       // from here on long digits do
 
 template <class T>
 using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
 
 template <class T>
 void count_row(const T* x, T* rank, int64_t n) {
+    using V = dbp::Lanes<T>;
     constexpr int L = dbp::LANES<T>;
+    decltype(V{} < V{}) index;
+    for (int l = 0; l < L; l++) index[l] = l;
     for (int64_t start = 0; start < n; start += L) {
-        const int64_t here = std::min<int64_t>(L, n - start);
-        dbp::Lanes<T> value = {};
+        const int here = static_cast<int>(std::min<int64_t>(L, n - start));
+        V value = {};
         for (int l = 0; l < here; l++) value[l] = x[start + l];
-        auto before = value < value;  // all zero; a comparison that holds is -1
-        for (int64_t j = 0; j < start; j++) before -= x[j] <= value;
-        for (int64_t j = start; j < n; j++) before -= x[j] < value;
-        for (int l = 0; l < here; l++) {
-            for (int j = 0; j < l; j++) before[l] += value[j] == value[l];
-            rank[start + l] = static_cast<T>(before[l] + 1);
-        }
+        auto before = index - index + 1;
+        for (int64_t j = 0; j < start; j++) before = x[j] <= value ? before + 1 : before;
+        for (int j = 0; j < here; j++) before -= (x[start + j] < value) | ((x[start + j] == value) & (index > j));
+        for (int64_t j = start + here; j < n; j++) before = x[j] < value ? before + 1 : before;
+        for (int l = 0; l < here; l++) rank[start + l] = static_cast<T>(before[l]);
     }
 }
 
@@ -45,10 +47,10 @@ struct Item {
     Bits<T> index;
 };
 
-template <class T>
+// With more bits to a digit there are fewer passes over the row and longer tables to clear.
+template <class T, int BITS>
 void sort_row(const T* x, T* rank, int64_t n, Item<T>* a, Item<T>* b) {
-    constexpr int BITS = 11, PASSES = sizeof(T) == 4 ? 3 : 6, SIZE = 1 << BITS;
-    static_assert(BITS * PASSES >= 8 * static_cast<int>(sizeof(T)));
+    constexpr int PASSES = (8 * sizeof(T) + BITS - 1) / BITS, SIZE = 1 << BITS;
     uint32_t count[PASSES][SIZE] = {};
     for (int64_t i = 0; i < n; i++) {
         const Bits<T> key = ordered(x[i]);
@@ -77,12 +79,13 @@ void rank_rows(const T* x, T* y, int64_t n, int64_t begin, int64_t end) {
         return;
     }
     std::vector<Item<T>> a(n), b(n);
-    for (int64_t row = begin; row < end; row++) sort_row(x + row * n, y + row * n, n, a.data(), b.data());
+    const auto sort = n < MANY ? sort_row<T, 8> : sort_row<T, 11>;
+    for (int64_t row = begin; row < end; row++) sort(x + row * n, y + row * n, n, a.data(), b.data());
 }
 
 template <class T>
 int64_t rank(const T* x, T* y, int64_t rows, int64_t n, int64_t threads) {
-    const double cost = n <= COUNTED ? 0.06 * n * n : 8.0 * n;
+    const double cost = sizeof(T) * (n <= COUNTED ? 0.01 * n * n : 1.5 * n);
     return dbp::parallel(rows, cost, threads, [=](int64_t begin, int64_t end) { rank_rows(x, y, n, begin, end); });
 }
 

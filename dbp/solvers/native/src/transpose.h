@@ -23,9 +23,9 @@ DBP_INLINE void interleave(V& a, V& b) {
     b = high;
 }
 
-// out[i] = the i-th numbers of all rows, for `n` numbers.
+// out[i * stride] = the i-th numbers of LANES rows, for `n` numbers.
 template <class T>
-DBP_INLINE void transpose(const T* const* rows, Lanes<T>* out, int64_t n) {
+DBP_INLINE void transpose(const T* const* rows, Lanes<T>* out, int64_t n, int64_t stride = 1) {
     constexpr int L = LANES<T>;
     int64_t i = 0;
     for (; i + L <= n; i += L) {
@@ -40,10 +40,10 @@ DBP_INLINE void transpose(const T* const* rows, Lanes<T>* out, int64_t n) {
             }
             std::memcpy(r, next, sizeof r);
         }
-        std::memcpy(out + i, r, sizeof r);
+        for (int k = 0; k < L; k++) out[(i + k) * stride] = r[k];
     }
     for (; i < n; i++)
-        for (int l = 0; l < L; l++) out[i][l] = rows[l][i];
+        for (int l = 0; l < L; l++) out[i * stride][l] = rows[l][i];
 }
 
 }  // namespace dbp
