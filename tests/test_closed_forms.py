@@ -25,6 +25,7 @@ from dbp.estimators import (
     PerturbationGradient,
     Perturbed,
     ReinMax,
+    SmoothSort,
     Sparse,
     SPOPlus,
     StraightThrough,
@@ -40,7 +41,7 @@ from dbp.permutations import (
     soft_sort_permutation,
     sorting_network,
 )
-from dbp.solvers import OneHot, Threshold, TopK
+from dbp.solvers import OneHot, Permutation, Rank, Sort, Threshold, TopK
 
 DOUBLE = torch.float64
 MANY = 200_000
@@ -450,3 +451,23 @@ def test_relaxed_permutations_are_hard_when_cold(n):
     warm = sorting_network(theta, 0.5)
     torch.testing.assert_close(warm.sum(-1), torch.ones(3, n, dtype=DOUBLE))
     torch.testing.assert_close(warm.sum(-2), torch.ones(3, n, dtype=DOUBLE))
+
+
+@pytest.mark.parametrize(
+    ("solver", "output", "ascending"),
+    [
+        (Rank(), "ranks", False),
+        (Sort(), "values", False),
+        (Sort(k=2), "values", False),
+        (Sort(descending=False), "values", True),
+        (Permutation(), "permutation", False),
+        (Permutation(descending=False), "permutation", True),
+    ],
+)
+@pytest.mark.parametrize("method", ["permutahedron", "neural_sort", "soft_sort", "network"])
+def test_smooth_sorting_approaches_the_solver(solver, output, ascending, method):
+    if (output, method) == ("permutation", "permutahedron"):
+        pytest.skip("has no permutation matrix")
+    theta = scores(3, 5)
+    soft = SmoothSort(output, method, temperature=1e-5, ascending=ascending)(solver, theta).y
+    torch.testing.assert_close(soft, solver(theta), atol=2e-3, rtol=0)
