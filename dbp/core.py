@@ -25,6 +25,7 @@ class Noise(ABC):
     """An elementwise distribution; `scale` multiplies a standard variable. The only source of randomness."""
 
     scale: float = 1.0
+    symmetric: ClassVar[bool] = False  # whether -Z has the distribution of Z
 
     def __post_init__(self) -> None:
         if not self.scale > 0:
@@ -46,6 +47,7 @@ class Solver(ABC):
     """A hard function of scores: no parameters, no gradient, no randomness. Subclasses are frozen dataclasses."""
 
     event_dim: int = 1
+    subset: int | None = None  # k, if the decisions are all the 0/1 vectors of the last dim with k ones
     noise: ClassVar[Noise | None] = None  # under which `solver(theta + noise)` draws the solver's natural distribution
 
     @torch.no_grad()

@@ -15,6 +15,8 @@ from dbp.errors import UserError
 class Normal(Noise):
     """Gaussian noise, `N(0, scale^2)`."""
 
+    symmetric = True
+
     def sample(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return torch.empty_like(like).normal_(generator=generator).mul_(self.scale)
 
@@ -36,6 +38,8 @@ class Gumbel(Noise):
 class Logistic(Noise):
     """Logistic noise, `scale log(U / (1 - U))`: on a threshold it draws Bernoulli(sigmoid(theta / scale))."""
 
+    symmetric = True
+
     def sample(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return _uniform(like, generator).logit_().mul_(self.scale)
 
@@ -47,12 +51,16 @@ class Logistic(Noise):
 class Uniform(Noise):
     """Uniform noise on `[-scale, scale)`. Its density is flat, so it has no score."""
 
+    symmetric = True
+
     def sample(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return torch.empty_like(like).uniform_(-self.scale, self.scale, generator=generator)
 
 
 class Rademacher(Noise):
     """`+scale` or `-scale` with equal probability."""
+
+    symmetric = True
 
     def sample(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return torch.empty_like(like).bernoulli_(0.5, generator=generator).sub_(0.5).mul_(2 * self.scale)

@@ -33,11 +33,16 @@ def test_the_imported_class_gives_the_same_signature(name: str) -> None:
     assert {k: o.type for k, o in imported.options.items()} == {k: o.type for k, o in read.options.items()}
 
 
+NETWORK = {"name": "mlp", "sizes": [3, 3]}
+REQUIRED: dict[str, Any] = {"dab": {"bridge": NETWORK}, "relax": {"network": NETWORK}, "smooth_sort": {"output": "ranks"}}
+
+
 @pytest.mark.parametrize("name", catalog["estimator"].claims())
 def test_completing_is_idempotent_and_builds_the_defaults(name: str) -> None:
-    complete = catalog.complete("estimator", name)
+    options = REQUIRED.get(name, {})
+    complete = catalog.complete("estimator", {"name": name, **options})
     assert catalog.complete("estimator", complete) == complete
-    built, plain = catalog.build("estimator", complete), catalog["estimator"].get(name)()
+    built, plain = catalog.build("estimator", complete), catalog["estimator"].get(name)(**options)
     assert built.noise == plain.noise
     assert built.samples == plain.samples
 

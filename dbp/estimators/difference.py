@@ -1,7 +1,8 @@
-"""Pullback estimators: the difference of two solver calls, the second moved by the gradient of the decision's loss."""
+"""Pullback estimators: the difference of two solver calls, moved apart by the gradient of the decision's loss."""
 
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from dbp.core import Draw, Estimator, Noise, Solver, Target
@@ -14,6 +15,7 @@ class Blackbox(Estimator):
     """Blackbox differentiation: the gradient of a piecewise affine interpolation of the loss.
 
         y = solver(theta),    d theta = (y - solver(theta - lam dy)) / lam
+        two-sided:            d theta = (solver(theta + lam dy) - solver(theta - lam dy)) / (2 lam)
 
     dy is the gradient of the decision's own loss, before any mean over the batch, accumulation or loss scale: lam
     keeps its meaning when those change. A lam that was tuned under a mean over a batch of B is, here, lam / B.
@@ -22,37 +24,83 @@ class Blackbox(Estimator):
 
     Args:
         lam: how far to look along the gradient; about the ratio of a typical theta to a typical dy.
+        two_sided: look both ways, for one more solver call.
     """
 
-    def __init__(self, lam: float = 1.0) -> None:
+    def __init__(self, lam: float = 1.0, two_sided: bool = False) -> None:
         super().__init__()
         if not lam > 0:
             raise UserError(f"lam must be positive, got {lam}")
-        self.lam = lam
+        self.lam, self.two_sided = lam, two_sided
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        noisy = self.perturb(solver, theta.detach())
-        y = solver(noisy, instance)
-        return pull_back(y, theta, lambda grad: (y - solver(noisy - self.lam * grad, instance)) / self.lam)
+        fixed = theta.detach()
+        y = solver(fixed, instance)
+
+        def pullback(grad: Tensor) -> Tensor:
+            less = solver(fixed - self.lam * grad, instance)
+            if self.two_sided:
+                return (solver(fixed + self.lam * grad, instance) - less) / (2 * self.lam)
+            return (y - less) / self.lam
+
+        return pull_back(y, theta, pullback)
 
 
-class IMLE(Blackbox):
+class IMLE(Estimator):
     """Implicit maximum likelihood: blackbox differentiation at a perturbed point, the noise shared by both calls.
 
-        y = solver(theta + Z),    d theta = (y - solver(theta + Z - lam dy)) / lam
+        y = solver(theta + Z),    d theta = (y - solver(theta' + t Z)) / lam
+        target `pid`:  theta' = theta - lam dy
+        target `co`:   theta'_i = theta_i where dy_i = 0, else -lam dy_i;  for losses that are zero at the right y
 
-    As lam goes to 0 its expectation is the gradient of the perturbed layer. dy is each decision's own, as in blackbox.
+    As lam goes to 0 the expectation (pid, t = 1) is the gradient of the perturbed layer. Two-sided, y is replaced by
+    the decision at theta + lam dy, and lam by 2 lam. dy is each decision's own, as in blackbox.
 
     Source: Niepert, Minervini, Franceschi, "Implicit MLE: backpropagating through discrete exponential family
-    distributions", NeurIPS 2021, equations 9 and 10.
+    distributions", NeurIPS 2021, equations 9, 10 (pid) and 14 (co, with lam = 1).
 
     Args:
         lam: the strength of the target distribution's perturbation.
         noise: of perturb-and-MAP; `sum_of_gamma` with the solver's k makes a k-subset's perturbation a Gumbel. Null
             for none: that is blackbox.
         samples: decisions for each input, in a new leading dim.
+        two_sided: look both ways, for one more solver call; pid only.
+        target: `pid` moves theta along the gradient, `co` replaces it.
+        target_temperature: t, how much of the decision's noise the target keeps.
     """
 
-    def __init__(self, lam: float = 1.0, noise: Noise | None = Gumbel(), samples: int | None = None) -> None:
-        super().__init__(lam)
+    def __init__(
+        self,
+        lam: float = 1.0,
+        noise: Noise | None = Gumbel(),
+        samples: int | None = None,
+        two_sided: bool = False,
+        target: Literal["pid", "co"] = "pid",
+        target_temperature: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if not lam > 0:
+            raise UserError(f"lam must be positive, got {lam}")
+        if target_temperature < 0:
+            raise UserError(f"imle: target_temperature must not be negative, got {target_temperature}")
+        if two_sided and target == "co":
+            raise UserError("imle: the co target replaces theta, so it has no other side: use two_sided=false")
+        self.lam, self.two_sided, self.target, self.target_temperature = lam, two_sided, target, target_temperature
         self.noise, self.samples = noise, samples
+
+    def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
+        fixed = theta.detach()
+        noisy = self.perturb(solver, fixed)
+        y = solver(noisy, instance)
+        base = noisy if self.target_temperature == 1 else fixed + self.target_temperature * (noisy - fixed)
+
+        def pullback(grad: Tensor) -> Tensor:
+            step = self.lam * grad
+            if self.target == "co":
+                step = torch.where(grad == 0, step, step + fixed)
+            less = solver(base - step, instance)
+            if self.two_sided:
+                return (solver(base + step, instance) - less) / (2 * self.lam)
+            return (y - less) / self.lam
+
+        return pull_back(y, theta, pullback)

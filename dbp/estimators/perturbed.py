@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dbp.core import Draw, Estimator, Noise, Solver, Target
@@ -17,6 +18,7 @@ class Perturbed(Estimator):
         y = mean_s y_s,   y_s = solver(theta + Z_s),   d theta = mean_s <dy, y_s - mean of the others> grad log rho(Z_s)
 
     Subtracting the other samples' mean leaves the estimate unbiased and its variance finite as the noise vanishes.
+    Antithetic samples come in pairs, Z and -Z, and have half their difference in its place: a central difference.
     Multiplicative noise, theta exp(Z - scale^2 / 2) with Z normal, keeps the sign of every score.
 
     Source: Berthet, Blondel, Teboul, Cuturi, Vert, Bach, "Learning with differentiable perturbed optimizers", NeurIPS
@@ -26,27 +28,49 @@ class Perturbed(Estimator):
         noise: anything with a density: normal, gumbel, logistic.
         samples: how many decisions are averaged, at least 1.
         multiplicative: scale theta instead of shifting it; for normal noise.
+        antithetic: pair each Z with -Z; for symmetric noise and an even number of samples.
     """
 
     noise: Noise
     samples: int
 
-    def __init__(self, noise: Noise = Normal(), samples: int = 16, multiplicative: bool = False) -> None:
+    def __init__(
+        self,
+        noise: Noise = Normal(),
+        samples: int = 16,
+        multiplicative: bool = False,
+        antithetic: bool = False,
+    ) -> None:
         super().__init__()
         if samples < 1:
             raise UserError(f"perturbed: samples must be at least 1, got {samples}")
         if multiplicative and not isinstance(noise, Normal):
             raise Unsupported(f"perturbed: multiplicative noise is log-normal: use normal noise, not {noise}")
-        self.noise, self.samples, self.multiplicative = noise, samples, multiplicative
+        if antithetic and (samples % 2 or not noise.symmetric):
+            raise UserError(
+                f"perturbed: antithetic samples need symmetric noise and come in pairs, not {samples} of {noise}"
+            )
+        self.noise, self.samples = noise, samples
+        self.multiplicative, self.antithetic = multiplicative, antithetic
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        noisy = self.perturb(solver, theta.detach())
+        noisy = self.move(theta.detach(), self.draws(theta))
         y = solver(noisy, instance)  # [samples, *batch, *out]
         log_prob = sum_to(self.log_prob(noisy, theta), theta.ndim - solver.event_dim)
-        return Draw(straight_through(y.mean(0), ((y - leave_one_out(y)) * align(log_prob, y.ndim)).mean(0)))
+        baseline = (y + y.roll(len(y) // 2, 0)) / 2 if self.antithetic else leave_one_out(y)
+        return Draw(straight_through(y.mean(0), ((y - baseline) * align(log_prob, y.ndim)).mean(0)))
+
+    def draws(self, theta: Tensor) -> Tensor:
+        """Z, for theta with its samples dim."""
+        noise = self.noise.sample(theta, self.generator)
+        half = noise[: len(noise) // 2]
+        return torch.cat([half, -half]) if self.antithetic else noise
 
     def perturb(self, solver: Solver, theta: Tensor) -> Tensor:
-        noise = self.noise.sample(theta, self.generator)
+        return self.move(theta, self.noise.sample(theta, self.generator))
+
+    def move(self, theta: Tensor, noise: Tensor) -> Tensor:
+        """theta under the noise; differentiable."""
         return theta * (noise - self.noise.scale**2 / 2).exp() if self.multiplicative else theta + noise
 
     def log_prob(self, noisy: Tensor, theta: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Score-function estimators: reward times the gradient of the log-probability. Unbiased for any loss."""
 
-from typing import Any, cast
+from typing import Any, Literal, cast
 
+import torch
 from torch import Tensor
 
 from dbp.core import Draw, Estimator, Noise, Solver, Target, Tractable
@@ -11,9 +12,9 @@ from dbp.shapes import leave_one_out, sum_to
 
 
 class Score(Estimator):
-    """REINFORCE; with two samples or more, each less the mean loss of the others (RLOO). Unbiased.
+    """REINFORCE, less a baseline: the mean loss of the other samples (RLOO), or of earlier batches. Unbiased.
 
-        d theta = mean_s (loss_s - mean of the other losses) grad_theta log p(y_s)
+        d theta = mean_s (loss_s - baseline) grad_theta log p(y_s)
 
     p is the distribution of solver(theta + Z): in closed form for a tractable solver under its own noise, which has
     the lower variance; else, with `noise`, the density of theta + Z itself, for any solver at all. The loss need not
@@ -23,15 +24,32 @@ class Score(Estimator):
     Welling, "Buy 4 REINFORCE samples, get a baseline for free!", ICLR 2019 workshop.
 
     Args:
-        samples: decisions for each input, in a new leading dim; null or 1 has no baseline.
+        samples: decisions for each input, in a new leading dim.
         noise: null for the solver's own distribution; one with a density for a solver that has none.
+        baseline: `others`, the other samples' mean (zero for a single sample); `average`, a running mean of the losses
+            of earlier calls, in buffers; `none`.
+        decay: of the running mean.
     """
 
-    def __init__(self, samples: int | None = 4, noise: Noise | None = None) -> None:
+    average: Tensor
+    weight: Tensor
+
+    def __init__(
+        self,
+        samples: int | None = 4,
+        noise: Noise | None = None,
+        baseline: Literal["others", "average", "none"] = "others",
+        decay: float = 0.95,
+    ) -> None:
         super().__init__()
         if samples is not None and samples < 1:
             raise UserError(f"score: samples must be at least 1, got {samples}")
-        self.samples, self.noise = samples, noise
+        if not 0 <= decay < 1:
+            raise UserError(f"score: decay must be in [0, 1), got {decay}")
+        self.samples, self.noise, self.baseline, self.decay = samples, noise, baseline, decay
+        if baseline == "average":
+            self.register_buffer("average", torch.zeros(()))
+            self.register_buffer("weight", torch.zeros(()))  # of all that was averaged; 1 in the long run
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
         noisy = self.perturb(solver, theta.detach())
@@ -39,12 +57,25 @@ class Score(Estimator):
         log_prob = self.log_prob(solver, theta, noisy, y)
 
         def surrogate(losses: Tensor) -> Tensor:
-            reward = losses.detach()
-            if self.samples is not None and self.samples > 1:
-                reward = reward - leave_one_out(reward)
-            return losses + only_gradient(reward * sum_to(log_prob, losses.ndim))
+            return losses + only_gradient(self.reward(losses.detach()) * sum_to(log_prob, losses.ndim))
 
         return Draw(y, surrogate)
+
+    def reward(self, losses: Tensor) -> Tensor:
+        """The losses less the baseline, which does not depend on the decision it is compared with."""
+        if self.baseline == "average":
+            return losses - self.average_before(losses)
+        if self.baseline == "others" and self.samples is not None and self.samples > 1:
+            return losses - leave_one_out(losses)
+        return losses
+
+    @torch.compiler.disable  # traced, the baseline would contain the losses
+    def average_before(self, losses: Tensor) -> Tensor:
+        """The running mean, into which the losses go afterwards."""
+        average = self.average / self.weight.clamp_min(1e-12)
+        self.average.lerp_(losses.mean().to(self.average), 1 - self.decay)
+        self.weight.lerp_(torch.ones_like(self.weight), 1 - self.decay)
+        return average
 
     def perturb(self, solver: Solver, theta: Tensor) -> Tensor:
         noise = self.noise or (solver.noise if isinstance(solver, Tractable) else None)

@@ -1,7 +1,9 @@
 """Path estimators: forward the solver, backward a differentiable map that stands close to it."""
 
+import math
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from dbp.core import Draw, Estimator, Noise, Solver, Target
@@ -90,17 +92,40 @@ class StraightThrough(Estimator):
         noise: null for a deterministic layer.
         temperature: of the relaxation; lower is closer to the solver, with gradients that vanish or explode.
         samples: decisions for each input, in a new leading dim.
+        anneal: multiply the temperature by `exp(-anneal)` after each draw in training; it is a buffer, and survives.
+        minimum: where annealing stops.
     """
 
-    def __init__(self, noise: Noise | None = None, temperature: float = 1.0, samples: int | None = None) -> None:
+    temperature: Tensor
+
+    def __init__(
+        self,
+        noise: Noise | None = None,
+        temperature: float = 1.0,
+        samples: int | None = None,
+        anneal: float = 0.0,
+        minimum: float = 0.1,
+    ) -> None:
         super().__init__()
         if not temperature > 0:
             raise UserError(f"temperature must be positive, got {temperature}")
-        self.noise, self.temperature, self.samples = noise, temperature, samples
+        if not (anneal >= 0 and minimum > 0):
+            raise UserError(f"anneal must not be negative and minimum must be positive, got {anneal} and {minimum}")
+        self.noise, self.samples, self.anneal, self.minimum = noise, samples, anneal, minimum
+        self.register_buffer("temperature", torch.tensor(float(temperature)))
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
         theta = self.perturb(solver, theta)
-        return Draw(straight_through(solver(theta, instance), solver.relax(theta, self.temperature)))
+        return Draw(straight_through(solver(theta, instance), solver.relax(theta, self.cool())))
+
+    @torch.compiler.disable  # traced, the backward pass would see the next draw's temperature
+    def cool(self) -> Tensor:
+        """The temperature of this draw; the next one's is `exp(-anneal)` of it, until the minimum is reached."""
+        temperature = self.temperature.clone()  # autograd keeps it
+        if self.anneal:
+            floor = temperature.clamp_max(self.minimum)
+            self.temperature.mul_(math.exp(-self.anneal)).copy_(torch.maximum(self.temperature, floor))
+        return temperature
 
 
 class GumbelSoftmax(StraightThrough):
@@ -117,10 +142,12 @@ class GumbelSoftmax(StraightThrough):
         noise: null for the solver's own.
         temperature: of the relaxation.
         samples: draws for each input, in a new leading dim.
+        anneal: multiply the temperature by `exp(-anneal)` after each draw in training; it is a buffer, and survives.
+        minimum: where annealing stops.
     """
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        return Draw(solver.relax(self.perturb(solver, theta), self.temperature))
+        return Draw(solver.relax(self.perturb(solver, theta), self.cool()))
 
     def perturb(self, solver: Solver, theta: Tensor) -> Tensor:
         noise = self.noise or solver.noise

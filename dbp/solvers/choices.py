@@ -23,6 +23,7 @@ class OneHot(Tractable):
     values", 1954; Maddison, Tarlow, Minka, "A* sampling", NeurIPS 2014), which is also its relaxation.
     """
 
+    subset = 1
     noise: ClassVar[Noise] = Gumbel()
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
@@ -47,7 +48,7 @@ class OneHot(Tractable):
         # The maximum of theta + Gumbel is Gumbel(logsumexp theta), whichever wins; the others are cut off at it.
         e = torch.empty_like(theta).exponential_(generator=generator)
         top = -(e * y).sum(-1, keepdim=True).log()
-        rest = -(e * torch.exp(-theta.log_softmax(-1)) + torch.exp(-top)).log()
+        rest = top - F.softplus(top + e.log() - theta.log_softmax(-1))
         return torch.where(y.bool(), top, rest) + theta.logsumexp(-1, keepdim=True)
 
 
@@ -65,6 +66,10 @@ class TopK(Solver):
 
     k: int
     noise: ClassVar[Noise | None] = Gumbel()  # draws k items without replacement, by softmax of what is left
+
+    @property
+    def subset(self) -> int:  # type: ignore[override]
+        return self.k
 
     def __post_init__(self) -> None:
         if self.k < 1:

@@ -23,6 +23,17 @@ def test_the_gradient_of_a_quadratic_loss_is_exact():
     assert z.abs().max() < 4
 
 
+def test_the_gradient_is_the_formula():
+    theta, up = torch.randn(6, 4, requires_grad=True), torch.randn(6, 4)
+    y = ReinMax(1.3)(OneHot(), theta).y
+
+    def times(p):
+        return p * (up - (p * up).sum(-1, keepdim=True))
+
+    expected = 2 * times(((theta / 1.3).softmax(-1) + y) / 2) - times(theta.softmax(-1)) / 2
+    torch.testing.assert_close(torch.autograd.grad((y * up).sum(), theta)[0], expected.detach())
+
+
 def test_it_draws_from_the_softmax_and_is_the_solver_in_evaluation():
     theta = torch.tensor([0.4, -0.3, 0.9]).expand(100_000, 3)
     torch.testing.assert_close(ReinMax()(OneHot(), theta).y.mean(0), theta[0].softmax(-1), atol=0.01, rtol=0)

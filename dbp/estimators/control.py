@@ -1,0 +1,154 @@
+"""Unbiased score-function estimators with a control variate that tunes itself: REBAR and RELAX."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dbp.core import Draw, Solver, Target
+from dbp.errors import UserError
+from dbp.estimators.natural import Natural
+from dbp.estimators.precision import as_parameters_of
+from dbp.gradients import only_gradient
+from dbp.shapes import align, sum_to
+
+
+class REBAR(Natural):
+    """REINFORCE less the loss at a relaxed decision, plus the latter's exact gradient. Unbiased.
+
+        y = solver(theta + Z),   s = relax(theta + Z; temperature),   s' = relax(theta + Z'; temperature),  Z' ~ Z | y
+        d theta = (loss(y) - eta loss(s')) grad log p(y) + eta (grad loss(s) - grad loss(s'))
+
+    It needs a loss that is differentiable in y. The task evaluates three decisions, y, s and s', in a new first dim,
+    and the surrogate returns the losses of y. temperature and eta are parameters, trained by the gradient of the
+    estimate's variance, which reaches nothing else. That gradient is a second derivative, taken inside the step and
+    through the networks behind the decision: leave those uncompiled, and use bf16 rather than fp16 if in mixed
+    precision.
+
+    Source: Tucker, Mnih, Maddison, Lawson, Sohl-Dickstein, "REBAR: low-variance, unbiased gradient estimates for
+    discrete latent variable models", NeurIPS 2017.
+
+    Args:
+        temperature: where the relaxation's temperature starts.
+        eta: where the weight of the control variate starts.
+        samples: decisions for each input, in a new leading dim.
+    """
+
+    def __init__(self, temperature: float = 0.5, eta: float = 1.0, samples: int | None = None) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise UserError(f"{type(self).__name__.lower()}: temperature must be positive, got {temperature}")
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+        self.eta = nn.Parameter(torch.tensor(float(eta)))
+        self.samples = samples
+
+    @torch.compiler.disable  # compiled graphs have no second derivative
+    def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
+        leaf, applied = _end(theta)  # of the relaxed losses' gradients
+        y, soft, log_prob = self.relaxed(solver, leaf, instance)
+
+        def surrogate(losses: Tensor) -> Tensor:
+            applied()
+            hard, free, tied = losses
+            return self.combine(theta, leaf, hard, log_prob, self.eta * free, self.eta * tied)
+
+        return Draw(torch.cat([y.unsqueeze(0), soft]), surrogate)
+
+    def relaxed(self, solver: Solver, theta: Tensor, instance: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """A decision, the two relaxed ones [2, *theta.shape], and the decision's log-probability."""
+        solver = self.tractable(solver)
+        free = self.perturb(solver, theta)
+        y = solver(free, instance)
+        tied = solver.conditional(theta, y, self.generator)
+        return y, solver.relax(torch.stack([free, tied]), self.log_temperature.exp()), solver.log_prob(theta, y)
+
+    @torch.compiler.disable
+    def combine(self, theta: Tensor, leaf: Tensor, losses: Tensor, log_prob: Tensor, *control: Tensor) -> Tensor:
+        """The losses, with the estimate as theta's gradient and that of its square as the own parameters'."""
+        if not (torch.is_grad_enabled() and theta.requires_grad):
+            return losses
+        free, tied = control  # [*losses.shape], functions of leaf
+        (score,) = torch.autograd.grad(log_prob.sum(), leaf, retain_graph=True)
+        (path,) = torch.autograd.grad((free - tied).sum(), leaf, create_graph=True)
+        grad = align(losses.detach() - tied, leaf.ndim) * score + path
+        estimate = only_gradient(sum_to(theta * grad.detach(), losses.ndim))
+        return losses + estimate + self.tuning(sum_to(grad.square(), losses.ndim).mean())
+
+    def tuning(self, square: Tensor) -> Tensor:
+        """Zero, with the gradient of the estimate's mean square for the own parameters, of which its mean is free."""
+        own = [p for p in self.parameters() if p.requires_grad]
+        slopes = torch.autograd.grad(square, own, retain_graph=True, allow_unused=True, materialize_grads=True)
+        return torch.stack([only_gradient((p * slope).sum()) for p, slope in zip(own, slopes, strict=True)]).sum()
+
+
+class RELAX(REBAR):
+    """REBAR with a network in the control variate: for losses of any kind, known or not. Unbiased.
+
+        c(theta + Z) = eta loss(s) + network(s),   s = relax(theta + Z; temperature)
+        d theta = (loss(y) - c(theta + Z')) grad log p(y) + grad c(theta + Z) - grad c(theta + Z'),   Z' ~ Z | y
+
+    With `black_box` the control variate is the network alone: the loss is evaluated once, and need not be
+    differentiable. The network is trained as temperature and eta are: by the gradient of the estimate's variance.
+
+    Source: Grathwohl, Choi, Wu, Roeder, Duvenaud, "Backpropagation through the void: optimizing control variates for
+    black-box gradient estimation", ICLR 2018.
+
+    Args:
+        network: from relaxed decisions `[*leading, *event]` to one value for each loss: `[*losses.shape]`, or with
+            further dims, which are summed.
+        black_box: leave the loss out of the control variate.
+        temperature: where the relaxation's temperature starts.
+        eta: where the weight of the relaxed loss starts; not used if black_box.
+        samples: decisions for each input, in a new leading dim.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        black_box: bool = False,
+        temperature: float = 0.5,
+        eta: float = 1.0,
+        samples: int | None = None,
+    ) -> None:
+        super().__init__(temperature, eta, samples)
+        self.network, self.black_box = network, black_box
+        self.eta.requires_grad_(not black_box)
+
+    @torch.compiler.disable  # compiled graphs have no second derivative
+    def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
+        leaf, applied = _end(theta)
+        y, soft, log_prob = self.relaxed(solver, leaf, instance)
+        values = self.network(as_parameters_of(self.network, soft)).to(soft.dtype)  # [2, *losses.shape, ...]
+
+        def surrogate(losses: Tensor) -> Tensor:
+            applied()
+            hard, *rest = (losses,) if self.black_box else losses
+            control = sum_to(values, hard.ndim + 1)
+            if control.shape[1:] != hard.shape:
+                raise UserError(
+                    f"relax: the network gives {list(values.shape[1:])} for losses of shape {list(hard.shape)}: "
+                    "it must give one value for each loss"
+                )
+            if not self.black_box:
+                control = control + self.eta * torch.stack(rest)
+            return self.combine(theta, leaf, hard, log_prob, *control)
+
+        return Draw(y if self.black_box else torch.cat([y.unsqueeze(0), soft]), surrogate)
+
+
+def _end(theta: Tensor) -> tuple[Tensor, Callable[[], None]]:
+    """A copy of theta at which gradients end; one that comes before the function was called never saw the surrogate."""
+    leaf = theta.detach().requires_grad_()
+    seen: list[bool] = []
+
+    def check(grad: Tensor) -> None:
+        if not seen:
+            raise UserError(
+                "the gradient of rebar and relax passes through the losses: "
+                "use draw = layer.draw(theta), then draw.surrogate(losses).mean()"
+            )
+
+    leaf.register_hook(check)
+    return leaf, lambda: seen.append(True)

@@ -1,0 +1,71 @@
+"""The Fenchel-Young loss of a perturbed or regularised solver."""
+
+from typing import Any
+
+from torch import Tensor
+
+from dbp import subsets
+from dbp.core import Draw, Noise, Solver, Target, Tractable
+from dbp.errors import Unsupported
+from dbp.estimators.perturbed import Perturbed
+from dbp.estimators.targets import instead, right_decision
+from dbp.noises import Normal
+from dbp.shapes import dot
+
+
+class FenchelYoung(Perturbed):
+    """The Fenchel-Young loss of the perturbed or of the entropy-regularised maximum; its value as well as its gradient.
+
+        loss = F(theta) - <theta, y*>,   d theta = y^ - y*
+        with noise:  F(theta) = E max_y <theta + Z, y>,      y^ the mean of the samples' decisions
+        null noise:  F(theta) = log sum_y exp <theta, y>,    y^ its exact mean; for one_hot, threshold and top_k
+
+    The true Fenchel-Young loss adds the regulariser's value at y*, which does not depend on theta. With Gumbel noise on
+    a one_hot the loss is cross-entropy plus Euler's constant; with null noise it is cross-entropy.
+
+    Source: Blondel, Martins, Niculae, "Learning with Fenchel-Young losses", JMLR 21, 2020; Berthet et al., "Learning
+    with differentiable perturbed optimizers", NeurIPS 2020.
+
+    Args:
+        noise: anything, with a density or not; null for the entropy.
+        samples: how many decisions are averaged; not used without noise.
+        multiplicative: scale theta instead of shifting it; for normal noise.
+        antithetic: pair each Z with -Z.
+    """
+
+    def __init__(
+        self,
+        noise: Noise | None = Normal(),
+        samples: int = 16,
+        multiplicative: bool = False,
+        antithetic: bool = False,
+    ) -> None:
+        super().__init__(noise or Normal(), samples, multiplicative, antithetic)
+        self.entropic = noise is None
+        if self.entropic:
+            self.samples = None  # type: ignore[assignment]
+
+    def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
+        best = right_decision(self, solver, instance, target)
+        if self.entropic:
+            loss, y = _log_loss(solver, theta, best)
+            return Draw(y, instead(loss))
+        noisy = self.move(theta, self.draws(theta))
+        y = solver(noisy, instance)
+        loss = dot(noisy, y, solver.event_dim).mean(0) - dot(theta[0], best, solver.event_dim)
+        return Draw(y.mean(0), instead(loss))
+
+    def perturb(self, solver: Solver, theta: Tensor) -> Tensor:
+        return theta if self.entropic else super().perturb(solver, theta)
+
+
+def _log_loss(solver: Solver, theta: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
+    """`log sum exp <theta, y> - <theta, y*>` over the decisions, and their mean."""
+    if solver.subset is not None:
+        loss = subsets.log_partition(theta, solver.subset) - (theta * best).sum(-1)
+        return loss, subsets.marginals(theta.detach(), solver.subset)
+    if isinstance(solver, Tractable):
+        return -solver.log_prob(theta, best), solver.relax(theta.detach())
+    raise Unsupported(
+        f"fenchel_young: {type(solver).__name__} has no entropy in closed form: give noise=normal or gumbel"
+    )

@@ -1,0 +1,67 @@
+"""The exponential family over k-subsets, `p(y) ~ exp <theta, y>` over 0/1 vectors with k ones: exact, by a dynamic
+program over the scores.
+
+Source: Ahmed, Zeng, Niepert, Van den Broeck, "SIMPLE: a gradient estimator for k-subset sampling", ICLR 2023.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def log_partition(theta: Tensor, k: int) -> Tensor:
+    """`log sum_y exp <theta, y>`, of the leading dims: the log of the k-th elementary symmetric polynomial."""
+    return _tables(theta, k)[-1][..., k]
+
+
+@torch.compiler.disable  # compiled graphs have no second derivative
+def marginals(theta: Tensor, k: int) -> Tensor:
+    """`P(y_i = 1)`: the gradient of the log-partition, and itself differentiable. They add up to k."""
+    wanted = torch.is_grad_enabled() and theta.requires_grad
+    with torch.enable_grad():
+        theta = theta if wanted else theta.detach().requires_grad_()
+        (mu,) = torch.autograd.grad(log_partition(theta, k).sum(), theta, create_graph=wanted)
+    return mu
+
+
+def entropy(theta: Tensor, k: int) -> Tensor:
+    """The entropy in nats, `log_partition - <theta, marginals>`, of the leading dims."""
+    return log_partition(theta, k) - (theta * marginals(theta, k)).sum(-1)
+
+
+@torch.no_grad()
+def sample(theta: Tensor, k: int, noise: Tensor) -> Tensor:
+    """An exact draw: from the last score to the first, each is chosen with its probability given those after it.
+
+    Args:
+        theta: `[*leading, n]`.
+        k: how many are chosen.
+        noise: independent logistic noise with the shape of theta.
+    """
+    tables = _tables(theta, k)
+    left = torch.full_like(theta[..., :1], k, dtype=torch.long)  # how many are still to be chosen
+    chosen = []
+    for i in reversed(range(theta.shape[-1])):
+        table = F.pad(tables[i], (1, k + 1 - tables[i].shape[-1]), value=-torch.inf)  # j = -1..k; no such subset: log 0
+        logit = theta[..., i : i + 1] + table.gather(-1, left) - table.gather(-1, left + 1)
+        y = (logit + noise[..., i : i + 1] > 0).to(theta)
+        left = left - y.long()
+        chosen.append(y)
+    return torch.cat(chosen[::-1], -1)
+
+
+def _tables(theta: Tensor, k: int) -> list[Tensor]:
+    """For the first i scores, i = 0..n, the log of the sum of exp <theta, y> over their j-subsets, j = 0..min(i, k)."""
+    table = torch.zeros_like(theta[..., :1])
+    tables = [table]
+    for i, score in enumerate(theta.unsqueeze(-2).unbind(-1)):
+        more = table + score
+        both = _logaddexp(table[..., 1:], more[..., :-1])
+        table = torch.cat([table[..., :1], both, more[..., -1:]][: 3 if i < k else 2], -1)
+        tables.append(table)
+    return tables
+
+
+def _logaddexp(a: Tensor, b: Tensor) -> Tensor:
+    """`log(e^a + e^b)`; unlike torch's, its second derivative is finite however far apart they are."""
+    return a + F.softplus(b - a, threshold=40)
