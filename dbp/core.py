@@ -9,7 +9,7 @@ joint decision.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -80,6 +80,14 @@ class Solver(ABC):
         raise Unsupported(
             f"{type(self).__name__} has no relaxation; estimators that need none: identity, blackbox, imle, perturbed"
         )
+
+    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+        """Whether each y is one that the solver can return: booleans of the leading dims."""
+        raise Unsupported(f"{type(self).__name__} cannot say which decisions are feasible")
+
+    def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
+        """Every decision for scores of the event shape `shape`, each once: `[count, *event]`; for small ones."""
+        raise Unsupported(f"{type(self).__name__} cannot list its decisions")
 
 
 class Tractable(Solver):

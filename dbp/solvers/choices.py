@@ -1,6 +1,8 @@
 """Choosing: one of n, k of n, or each for itself."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, ClassVar
 
 import torch
@@ -31,6 +33,12 @@ class OneHot(Tractable):
 
     def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
         return (theta / temperature).softmax(-1)
+
+    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+        return _is_subset(y, 1)
+
+    def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
+        return torch.eye(shape[-1])
 
     def log_prob(self, theta: Tensor, y: Tensor) -> Tensor:
         return (y * theta.log_softmax(-1)).sum(-1)
@@ -75,12 +83,20 @@ class TopK(Solver):
     def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
         self._check(theta)
         total = torch.zeros_like(theta)
-        weights = theta / temperature
+        weights = theta
         for _ in range(self.k):
-            chosen = weights.softmax(-1)
+            chosen = (weights / temperature).softmax(-1)
             weights = weights + (1 - chosen).clamp_min(torch.finfo(theta.dtype).tiny).log()
             total = total + chosen
         return total
+
+    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+        return _is_subset(y, self.k)
+
+    def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
+        self._check(torch.empty(shape[-1:]))
+        chosen = torch.tensor(list(combinations(range(shape[-1]), self.k)))
+        return torch.zeros(len(chosen), shape[-1]).scatter(-1, chosen, 1)
 
     def _check(self, theta: Tensor) -> None:
         if self.k > theta.shape[-1]:
@@ -103,6 +119,12 @@ class Threshold(Tractable):
     def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
         return torch.sigmoid(theta / temperature)
 
+    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+        return (y == 0) | (y == 1)
+
+    def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
+        return torch.tensor([0.0, 1.0])
+
     def log_prob(self, theta: Tensor, y: Tensor) -> Tensor:
         return -F.binary_cross_entropy_with_logits(theta, y, reduction="none")
 
@@ -113,3 +135,7 @@ class Threshold(Tractable):
         p = torch.sigmoid(theta)
         u = torch.where(y.bool(), 1 - p + v * p, v * (1 - p))
         return theta + torch.logit(u.clamp(tiny, 1 - tiny))
+
+
+def _is_subset(y: Tensor, k: int) -> Tensor:
+    return ((y == 0) | (y == 1)).all(-1) & (y.sum(-1) == k)
