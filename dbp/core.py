@@ -131,6 +131,7 @@ class Estimator(nn.Module, ABC):
 
     samples: int | None = None  # decisions drawn for each input, in a new leading dim; None adds no dim
     noise: Noise | None = None
+    gibbs: bool = False  # whether y has probability proportional to exp <theta, y>; else it is solver(theta + noise)
     generator: torch.Generator | None = None
 
     def forward(self, solver: Solver, theta: Tensor, instance: Any = None, target: Target = Target()) -> Draw:

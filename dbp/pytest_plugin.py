@@ -15,7 +15,11 @@ from typing import Any
 
 import pytest
 
-SOLVERS = {"one_hot": {}, "threshold": {}, "top_k": {"k": 2}}  # that estimators are checked with, on five scores
+SOLVERS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {  # that estimators are checked with: options, shape
+    "one_hot": ({}, (5,)),
+    "threshold": ({}, ()),
+    "top_k": ({"k": 2}, (5,)),
+}
 DATA = ("slots",)  # that tasks are checked with, after the distribution's own
 
 
@@ -116,8 +120,9 @@ def _estimator(point: EntryPoint, solver: str, skip: list[str]) -> None:
     from dbp.components import catalog
     from dbp.testing import check_estimator
 
-    hard = catalog.build("solver", {"name": solver, **SOLVERS[solver]})
-    check_estimator(_build("estimator", point.value), hard, (5,), skip=_known("estimator", skip))
+    options, shape = SOLVERS[solver]
+    hard = catalog.build("solver", {"name": solver, **options})
+    check_estimator(_build("estimator", point.value), hard, shape, skip=_known("estimator", skip))
 
 
 def _solver(point: EntryPoint, skip: list[str]) -> None:

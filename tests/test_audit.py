@@ -51,6 +51,22 @@ def test_the_drawn_references_agree_with_the_sum(method, solver):
         assert ours.error.norm() < 0.03 * exact.gradient.norm()
 
 
+def test_the_gibbs_distribution_is_that_of_one_hot_and_threshold_under_their_noise():
+    for solver in (solvers.OneHot(), solvers.Threshold()):
+        ours, theirs = (reference(solver, noise, THETA, [SQUARE])[0].gradient for noise in (None, solver.noise))
+        assert torch.allclose(ours, theirs)
+
+
+def test_an_estimator_that_is_gibbs_is_measured_under_that_distribution():
+    class Gibbs(estimators.IMLE):
+        gibbs = True
+
+    noises_ = {
+        row.estimator: row.noise for row in audit(solvers.TopK(k=2), {"a": Gibbs(), "b": estimators.IMLE()}, [4])
+    }
+    assert noises_ == {"a": "gibbs", "b": "gumbel"}
+
+
 def test_too_many_decisions_are_refused():
     with pytest.raises(UserError, match=r"2\^30 decisions are too many"):
         reference(solvers.Threshold(), noises.Logistic(), torch.zeros(1, 30), [LINEAR])
@@ -184,7 +200,8 @@ def test_the_table_is_aligned_and_complete():
     assert lines[0] == "linear loss"
     assert lines[2].split() == ["a", "gumbel", "0.500", "±", "0.010", "30.0", "1.50", "0.900", "2", "1.00"]
     assert len(lines[2]) == len(lines[3])
-    assert lines[4].split(maxsplit=2) == ["c", "gumbel", "does not fit"]
+    assert lines[-2:] == ["left out", "  c: does not fit"]
+    assert table(ROWS[2:]).splitlines() == lines[-2:]
 
 
 def test_the_csv_has_every_field(tmp_path):

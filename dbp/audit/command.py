@@ -14,7 +14,8 @@ from dbp.errors import UserError
 from dbp.registry import did_you_mean
 
 HELP = """
-  solver=one_hot        any that lists its decisions, with options: solver=top_k solver.k=3
+  solver=one_hot        with options: solver=top_k solver.k=3
+                        "solver={name: spanning_tree, edges: [[0,1],[0,2],[1,2]]}" n=3
   estimator=a,b,c       names, or "[imle, {name: imle, lam: 10}]"; default: every one that needs no options
   noise=gumbel          of perturb-and-MAP, where neither the estimator nor the solver has one
   n=8                   theta has the shape [n], or [n, n] for a solver of matrices (there 3)

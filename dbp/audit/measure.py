@@ -28,7 +28,7 @@ class Row:
     """An estimator on a loss. Lengths are relative to that of the exact gradient, all thetas taken together.
 
     Attributes:
-        noise: under which the exact gradient is that of the expected loss.
+        noise: under which the exact gradient is that of the expected loss; "gibbs" for the Gibbs distribution.
         bias: the distance of the mean draw from the exact gradient, less what the noise in both explains.
         bias_error: what the noise explains, the standard error of the mean and of the reference.
         z: the same distance on the scale of a standard normal, which it follows if there is no bias (chi-squared, by
@@ -71,7 +71,8 @@ def audit(
     """Compares estimators with the exact gradient of the expected loss, `d/d theta E[f(solver(theta + Z))]`.
 
     Z is the noise of the estimator, if it has one of its own, else that of the solver, else `noise`: a deterministic
-    estimator is measured against the solver's natural distribution. Three losses, several thetas.
+    estimator is measured against the solver's natural distribution. One that is `gibbs` is measured under the Gibbs
+    distribution, p(y) proportional to exp <theta, y>, instead. Three losses, several thetas.
 
     An estimator that averages decisions, or relaxes them, has a loss of the mean where this has the mean of the losses:
     on a loss that is not linear the difference counts as its bias.
@@ -120,11 +121,11 @@ class _Bench:
         self.noise, self.draws, self.tuning, self.seed = noise, draws, tuning, seed
         self.ndim = solver(theta[0], instance).ndim
         self.decisions = theta.shape[1 : theta.ndim - solver.event_dim].numel()
-        self._references: dict[Noise, list[Reference]] = {}
+        self._references: dict[Noise | None, list[Reference]] = {}
 
     def rows(self, name: str, estimator: Estimator) -> list[Row]:
         """A row for each loss."""
-        noise = estimator.noise or self.solver.noise or self.noise
+        noise = None if estimator.gibbs else estimator.noise or self.solver.noise or self.noise
         known = [Row(name, loss.name, _describe(noise)) for loss in self.losses]
         try:
             pairs = zip(self.losses, self._reference(noise), strict=True)
@@ -132,13 +133,13 @@ class _Bench:
         except UserError as error:
             return [Row(row.estimator, row.loss, row.noise, note=str(error).splitlines()[0]) for row in known]
 
-    def _reference(self, noise: Noise) -> list[Reference]:
+    def _reference(self, noise: Noise | None) -> list[Reference]:
         if noise not in self._references:
             torch.manual_seed(self.seed)
             self._references[noise] = reference(self.solver, noise, self.theta, self.losses, self.instance)
         return self._references[noise]
 
-    def _row(self, name: str, estimator: Estimator, noise: Noise, loss: Loss, exact: Reference) -> Row:
+    def _row(self, name: str, estimator: Estimator, noise: Noise | None, loss: Loss, exact: Reference) -> Row:
         torch.manual_seed(self.seed + 1)  # a row does not depend on which others there are
         self._tune(estimator.train(), loss)
         self.calls.clear()
@@ -199,6 +200,8 @@ def _trace(x: Tensor) -> Tensor:
     return x.diagonal(dim1=-2, dim2=-1).sum()
 
 
-def _describe(noise: Noise) -> str:
+def _describe(noise: Noise | None) -> str:
+    if noise is None:
+        return "gibbs"
     name = type(noise).__name__.lower()
     return name if noise.scale == 1 else f"{name}({noise.scale:g})"

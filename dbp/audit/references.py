@@ -23,17 +23,23 @@ class Reference(NamedTuple):
 
 
 def reference(
-    solver: Solver, noise: Noise, theta: Tensor, losses: Sequence[Loss], instance: Any = None, draws: int = 1_000_000
+    solver: Solver,
+    noise: Noise | None,
+    theta: Tensor,
+    losses: Sequence[Loss],
+    instance: Any = None,
+    draws: int = 1_000_000,
 ) -> list[Reference]:
-    """The gradient of the expected loss under perturb-and-MAP with `noise`, for each of the losses.
+    """The gradient of the expected loss, for each of the losses.
 
-    It is a sum over all decisions where the solver knows their probabilities, `sum_y f(y) d p(y)`. Else it is the mean
-    of `(f(y) - mean f) grad log rho(Z)` over many draws, unbiased for any solver; and for a noise without a density, a
+    It is a sum over all decisions, `sum_y f(y) d p(y)`, where their probabilities are known: those of a tractable solver
+    under its own noise, and without noise, where p(y) is proportional to `exp <theta, y>`. Else it is the mean of
+    `(f(y) - mean f) grad log rho(Z)` over many draws, unbiased for any solver; and for a noise without a density, a
     central difference of fourth order under common random numbers, at steps of a fifth and two fifths of its scale.
 
     Args:
         solver: any.
-        noise: of perturb-and-MAP.
+        noise: of perturb-and-MAP; None for the Gibbs distribution.
         theta: `[thetas, *shape]`, float64; leading dims in `shape` are independent decisions that share a loss.
         losses: of the joint decision.
         instance: handed to the solver.
@@ -43,8 +49,10 @@ def reference(
         UserError: there are too many decisions.
     """
     ndim = solver(theta[0], instance).ndim
+    if noise is None:
+        return _by_sum(solver, _gibbs, theta, losses, ndim, instance)
     if isinstance(solver, Tractable) and noise == solver.noise:
-        return [_by_sum(solver, theta, loss, ndim, instance) for loss in losses]
+        return _by_sum(solver, solver.log_prob, theta, losses, ndim, instance)
     try:
         noise.log_prob(theta)
     except Unsupported:
@@ -52,17 +60,28 @@ def reference(
     return _by_score(solver, noise, theta, losses, ndim, instance, draws)
 
 
-def _by_sum(solver: Tractable, theta: Tensor, loss: Loss, ndim: int, instance: Any) -> Reference:
+def _gibbs(theta: Tensor, y: Tensor) -> Tensor:
+    """`log p(y)` of all joint decisions, in dim 1."""
+    return (theta * y).flatten(2).sum(-1).log_softmax(1)
+
+
+def _by_sum(
+    solver: Solver,
+    log_prob: Callable[[Tensor, Tensor], Tensor],
+    theta: Tensor,
+    losses: Sequence[Loss],
+    ndim: int,
+    instance: Any,
+) -> list[Reference]:
     leading = theta.shape[1 : theta.ndim - solver.event_dim]
     vertices = solver.vertices(theta.shape[theta.ndim - solver.event_dim :], instance)
     if len(vertices) ** leading.numel() > MOST:
         raise UserError(f"audit: {len(vertices)}^{leading.numel()} decisions are too many to sum over: a smaller n")
     y = joint_vertices(vertices.to(theta), leading)  # [count, *shape]
     leaf = theta.detach().clone().requires_grad_()
-    log_prob = solver.log_prob(leaf[:, None].expand(-1, *y.shape), y.expand(len(theta), *y.shape))
-    expected = (sum_to(log_prob, 2).exp() * loss.of(y, ndim)).sum()
-    (gradient,) = torch.autograd.grad(expected, leaf)
-    return Reference(gradient, torch.zeros_like(gradient))
+    p = sum_to(log_prob(leaf[:, None].expand(-1, *y.shape), y.expand(len(theta), *y.shape)), 2).exp()
+    gradients = [torch.autograd.grad((p * loss.of(y, ndim)).sum(), leaf, retain_graph=True)[0] for loss in losses]
+    return [Reference(gradient, torch.zeros_like(gradient)) for gradient in gradients]
 
 
 def _by_score(

@@ -16,29 +16,28 @@ _LEGEND = "bias and std are relative to the length of the exact gradient; z unde
 
 
 def table(rows: Sequence[Row]) -> str:
-    """A block of lines for each loss."""
-    lines = [_HEADER, *map(_cells, rows)]
-    widths = [max(map(len, column)) for column in zip(*(c for c in lines if len(c) == len(_HEADER)), strict=True)]
+    """A block of lines for each loss, and who is left out."""
+    shown = [row for row in rows if not row.note]
+    widths = [max(map(len, column)) for column in zip(_HEADER, *map(_cells, shown), strict=True)]
     blocks = [
-        "\n".join([f"{loss} loss", _line(_HEADER, widths), *(_line(_cells(r), widths) for r in rows if r.loss == loss)])
-        for loss in dict.fromkeys(row.loss for row in rows)
+        "\n".join(
+            [f"{loss} loss", _line(_HEADER, widths), *(_line(_cells(r), widths) for r in shown if r.loss == loss)]
+        )
+        for loss in dict.fromkeys(row.loss for row in shown)
     ]
-    return "\n\n".join([*blocks, _LEGEND])
+    notes = dict.fromkeys(f"  {row.estimator}: {row.note}" for row in rows if row.note)
+    return "\n\n".join([*blocks, *([_LEGEND] if blocks else []), *(["\n".join(["left out", *notes])] if notes else [])])
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    if row.note:
-        return row.estimator, row.noise, row.note
     z = f"{row.z:.1f}" if row.z < 100 else ">99"
     numbers = (f"{row.bias:.3f}", f"± {row.bias_error:.3f}", z, f"{row.std:.2f}", f"{row.cosine:.3f}")
-    return row.estimator, row.noise, *numbers, f"{row.calls:g}", f"{row.seconds * 1e6:.2f}"
+    return row.estimator, row.noise, *numbers, f"{row.calls:.3g}", f"{row.seconds * 1e6:.2f}"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    if len(cells) < len(widths):
-        return f"  {cells[0]:<{widths[0]}}  {cells[1]:<{widths[1]}}  {cells[2]}"
     texts = (f"{c:<{w}}" if i < 2 else f"{c:>{w}}" for i, (c, w) in enumerate(zip(cells, widths, strict=True)))
-    return ("  " + "  ".join(texts)).rstrip()
+    return "  " + "  ".join(texts)
 
 
 def write_csv(rows: Sequence[Row], path: str | Path) -> None:
