@@ -32,7 +32,7 @@ def reference(
 ) -> list[Reference]:
     """The gradient of the expected loss, for each of the losses.
 
-    It is a sum over all decisions, `sum_y f(y) d p(y)`, where their probabilities are known: those of a tractable solver
+    It is a sum over all decisions, `sum_y f(y) d p(y)`, where their probabilities are known: of a tractable solver
     under its own noise, and without noise, where p(y) is proportional to `exp <theta, y>`. Else it is the mean of
     `(f(y) - mean f) grad log rho(Z)` over many draws, unbiased for any solver; and for a noise without a density, a
     central difference of fourth order under common random numbers, at steps of a fifth and two fifths of its scale.
