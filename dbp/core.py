@@ -139,21 +139,28 @@ class Estimator(nn.Module, ABC):
 
         Args:
             solver: the hard function.
-            theta: `[*batch, *event]` scores; computed with in float32 or more, whatever autocast says.
+            theta: `[*batch, *event]` scores. What is computed with them is in float32 or more; the decision has their
+                dtype again, and under autocast that of the computation.
             instance: handed to the solver.
             target: for estimators that learn from the right answer.
 
         Returns:
             A `Draw`: `y` of `[*samples, *batch, *event]`, and the `surrogate` to apply to its losses.
         """
-        with torch.autocast(theta.device.type, enabled=False):
-            theta = theta.to(torch.promote_types(theta.dtype, torch.float32))
-            if not self.training:
-                return Draw(solver(theta, instance))
-            if self.samples is not None:
-                theta = theta.expand(self.samples, *theta.shape)
-            y, surrogate = self.draw(solver, theta, instance, target)
+        device = theta.device.type
+        with torch.autocast(device, enabled=False):
+            scores = theta.to(torch.promote_types(theta.dtype, torch.float32))
+            y, surrogate = self._decide(solver, scores, instance, target)
+        if not torch.is_autocast_enabled(device):
+            y = y.to(theta.dtype)
         return Draw(y, lambda losses: surrogate(_of_leading_dims(losses, y)))
+
+    def _decide(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
+        if not self.training:
+            return Draw(solver(theta, instance))
+        if self.samples is not None:
+            theta = theta.expand(self.samples, *theta.shape)
+        return self.draw(solver, theta, instance, target)
 
     @abstractmethod
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
@@ -167,8 +174,8 @@ class Estimator(nn.Module, ABC):
     def sample(self, solver: Solver, theta: Tensor, instance: Any = None) -> Tensor:
         """A decision as training draws it, `solver(theta + Z)`, in eval mode too; no gradient."""
         with torch.autocast(theta.device.type, enabled=False):
-            theta = theta.to(torch.promote_types(theta.dtype, torch.float32))
-            return solver(self.perturb(solver, theta), instance)
+            scores = theta.to(torch.promote_types(theta.dtype, torch.float32))
+            return solver(self.perturb(solver, scores), instance).to(theta.dtype)
 
 
 def _of_leading_dims(losses: Tensor, y: Tensor) -> Tensor:

@@ -183,6 +183,7 @@ def imle(
 def _noise(noise: str | Noise, scale: float) -> Noise:
     if isinstance(noise, Noise):
         return noise
+    known: dict[str, Callable[[float], Noise]]
     known = {"normal": noises.Normal, "gumbel": noises.Gumbel, "logistic": noises.Logistic}
     if noise not in known:
         raise UserError(f"unknown noise {noise!r}; one of {', '.join(known)}, or a Noise")

@@ -99,6 +99,7 @@ def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
     return torch.empty_like(like).uniform_(torch.finfo(like.dtype).tiny, 1, generator=generator)
 
 
+@torch.compiler.disable  # NumPy and SciPy, once
 @lru_cache(maxsize=32)
 def _quantiles(k: float, terms: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     import numpy as np

@@ -24,7 +24,7 @@ def reconstructions(images: Tensor, codes: Tensor, reconstructions: Tensor, coun
     figure = Figure(figsize=(1.0 * count + 0.9, 3.3), layout="constrained")
     axes = figure.subplots(len(rows), count, squeeze=False)
     for line, (name, tensors) in zip(axes, rows.items(), strict=True):
-        for axis, picture in zip(line, tensors[:count].float().cpu(), strict=True):
+        for axis, picture in zip(line, tensors[:count].float().numpy(force=True), strict=True):
             axis.imshow(picture, cmap="Blues" if name == "code" else "gray_r", vmin=0, vmax=1)
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_color("0.8")

@@ -83,10 +83,9 @@ class TopK(Solver):
     def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
         self._check(theta)
         total = torch.zeros_like(theta)
-        weights = theta
         for _ in range(self.k):
-            chosen = (weights / temperature).softmax(-1)
-            weights = weights + (1 - chosen).clamp_min(torch.finfo(theta.dtype).tiny).log()
+            chosen = (theta / temperature).softmax(-1)
+            theta = theta + (1 - chosen).clamp_min(torch.finfo(theta.dtype).tiny).log()
             total = total + chosen
         return total
 

@@ -1,7 +1,7 @@
 """The discrete variational autoencoder: an image, through a code of rows of chosen bits, and back."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -76,7 +76,7 @@ class DVAE(Task):
             seen["bce_sampled"] = _cross_entropy(self.decode(code), images)
         return Step(bce + self.kl * kl, seen)
 
-    def metrics(self, split: str) -> dict[str, Metric]:
+    def metrics(self, split: str) -> Mapping[str, Metric]:
         return {"bce": Mean(), "kl": Mean()} | ({} if split == "train" else {"bce_sampled": Mean()})
 
     def encode(self, images: Tensor) -> Tensor:
@@ -97,7 +97,8 @@ class DVAE(Task):
     def figures(self, batch: Any) -> "dict[str, Figure]":
         from dbp.plots import reconstructions
 
-        return {"reconstructions": reconstructions(**self.predict_step(batch, 0))}
+        seen = self.predict_step(batch, 0)
+        return {"reconstructions": reconstructions(seen["images"], seen["codes"], seen["reconstructions"])}
 
     def _flat(self, batch: Any) -> Tensor:
         images = batch[0] if isinstance(batch, list | tuple) else batch

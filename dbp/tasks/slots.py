@@ -1,6 +1,6 @@
 """Selecting items into slots: which item goes where, judged only by the value of the whole."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -60,7 +60,7 @@ class Slots(Task):
         seen = {} if self.training else self._compare(value, items)
         return Step(draw.surrogate(-value), seen)
 
-    def metrics(self, split: str) -> dict[str, Metric]:
+    def metrics(self, split: str) -> Mapping[str, Metric]:
         slots, items = self.size
         return {} if split == "train" or items**slots > _ENUMERABLE else {"regret": Mean(), "best": Mean()}
 

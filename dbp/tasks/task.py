@@ -62,7 +62,7 @@ class Task(LightningModule, ABC):
     def step(self, batch: Any) -> Step:
         """The losses of a batch, and what the metrics see of it; for training, validation and test alike."""
 
-    def metrics(self, split: str) -> dict[str, Metric]:
+    def metrics(self, split: str) -> Mapping[str, Metric]:
         """New metrics of a split (train, val, test), besides `loss`; each is updated with `Step.seen[name]`."""
         return {}
 

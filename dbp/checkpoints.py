@@ -1,0 +1,62 @@
+"""Reads what a checkpoint says about its run, without torch and without running anything that it asks for."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from dbp.errors import UserError
+
+KEY = "dbp"
+
+
+class _Inert(dict[Any, Any]):
+    """Stands for every object of a checkpoint that is not plain data: accepts any construction and holds nothing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        return OrderedDict if (module, name) == ("collections", "OrderedDict") else _Inert
+
+    def persistent_load(self, pid: Any) -> None:
+        return None  # the contents of a tensor
+
+
+def read_plain(path: Path) -> dict[str, Any]:
+    """A checkpoint's plain data; tensors and other objects are empty stand-ins.
+
+    Raises:
+        UserError: the file is no checkpoint, or is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+            with archive.open(name) as file:
+                checkpoint = _PlainUnpickler(file).load()
+    except Exception as error:  # damaged pickles raise nearly anything
+        what = f"{type(error).__name__}: {error}"
+        raise UserError(f"ckpt_path={path}: no checkpoint, or a damaged one ({what})") from error
+    return checkpoint if isinstance(checkpoint, dict) else {}
+
+
+def config_in(path: Path) -> dict[str, Any]:
+    """The configuration of the run that wrote a checkpoint; empty if dbp did not write it."""
+    header = read_plain(path).get(KEY, {})
+    config = header.get("config", {}) if isinstance(header, dict) else {}
+    return config if isinstance(config, dict) else {}
+
+
+def best_in(path: Path) -> Path | None:
+    """The best checkpoint according to the one at `path`, in the folder that it now lies in."""
+    states = [state for state in read_plain(path).get("callbacks", {}).values() if isinstance(state, dict)]
+    names = [Path(state.get("best_model_path") or "").name for state in states if state.get("monitor")]
+    return next((path.parent / name for name in names if name), None)

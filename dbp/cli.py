@@ -1,0 +1,214 @@
+"""`python -m dbp`. Torch and Lightning are imported last, when nothing is left that can be complained of without."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from dbp import __version__
+from dbp.components import catalog
+from dbp.config import KEYS, compose, to_yaml, validate
+from dbp.errors import UserError
+from dbp.registry import BUILTIN, Claim, Registry, did_you_mean
+
+STAGES = {
+    "fit": "train, and validate after each epoch",
+    "validate": "measure a checkpoint on the validation examples",
+    "test": "measure a checkpoint on the test examples",
+    "predict": "write what a checkpoint makes of the test examples to output=FILE.npz",
+}
+COMMANDS = [*STAGES, "list"]
+RULES = """
+overrides are KEY=VALUE, KEY.OPTION=VALUE, or the same with two dashes; the value is YAML.
+  defaults < the configuration in ckpt_path (without --config) < files in order < overrides in order
+  naming another component drops the old one's options; naming the same one keeps them
+  ${key.option} stands for another value, ${oc.env:NAME} for an environment variable
+
+examples
+  dbp fit --config FILE estimator=identity trainer.max_epochs=3
+  dbp fit --config FILE run=NAME ckpt_path=last    starts the run, and goes on when given again
+  dbp fit ckpt_path=lightning_logs/version_0/checkpoints/last.ckpt trainer.max_epochs=20
+      goes on in version_0; with run=NAME, in a folder of its own. What the command line changes is what runs,
+      options of the optimizer too; the optimizer's name cannot change
+  dbp test ckpt_path=lightning_logs/version_0/checkpoints/last.ckpt
+  dbp list estimator imle                          the options of a component
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with our messages."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"dbp: error: {message}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line; returns the exit code: 0, 2 for what the user can put right, 130 after Ctrl-C."""
+    try:
+        return _command(list(sys.argv[1:] if argv is None else argv))
+    except UserError as error:
+        if os.environ.get("DBP_TRACEBACK"):
+            raise
+        print(f"dbp: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as error:  # Lightning's way out of an interrupted run
+        if isinstance(error.__context__, KeyboardInterrupt):
+            return 130
+        raise
+    except BrokenPipeError:  # dbp list | head
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        return 0
+
+
+def _command(argv: list[str]) -> int:
+    parser = _parser()
+    name = argv[0] if argv else ""
+    if name and not name.startswith("-") and name not in COMMANDS:
+        raise UserError(f"unknown command {name!r}.{did_you_mean(name, COMMANDS)}\n  commands: {', '.join(COMMANDS)}")
+    args, rest = parser.parse_known_args(argv)
+    if args.command == "list":
+        return _list(args.kind, [*filter(None, [args.name]), *rest], args.check)
+    return _stage(args.command, args.config, rest, args.print_config)
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="dbp", description="Train networks that contain a discrete solver.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"dbp {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    for name, text in STAGES.items():
+        p = commands.add_parser(
+            name, help=text, description=f"{text.capitalize()}.", epilog=_epilog(), allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            usage=f"dbp {name} [--config FILE ...] [KEY=VALUE ...]",
+        )  # fmt: skip
+        p.add_argument("-c", "--config", action="append", default=[], metavar="FILE", help="YAML; later ones win")
+        p.add_argument("--print_config", action="store_true", help="print the complete configuration and stop")
+    p = commands.add_parser("list", help="show components, their options and where they come from", allow_abbrev=False)
+    p.add_argument("kind", nargs="?", metavar="KIND", help=", ".join(catalog))
+    p.add_argument("name", nargs="?", metavar="NAME", help="show the options of this one")
+    p.add_argument("--check", action="store_true", help="import each one and say which fail")
+    return parser
+
+
+def _epilog() -> str:
+    lines = ["keys:"]
+    for name, key in KEYS.items():
+        lines.append(f"  {name:<11}{key.help}")
+        if key.kind:
+            lines.append(f"  {'':<11}  {', '.join(catalog[key.kind].claims())}")
+    return "\n".join(lines) + "\n" + RULES
+
+
+def _stage(stage: str, files: list[str], overrides: list[str], print_config: bool) -> int:
+    from dbp.checkpoints import config_in
+    from dbp.config import located
+    from dbp.folder import find_checkpoint
+
+    given = compose(files, overrides)
+    where = located(given)
+    checkpoint = None if print_config and where["ckpt_path"] is None else find_checkpoint(where, stage)
+    base = config_in(checkpoint) if checkpoint else {}
+    if checkpoint and not base and given["task"] is None:
+        raise UserError(f"ckpt_path={checkpoint}: not written by dbp (no configuration in it); give a --config as well")
+    config = validate(compose(files, overrides, None if files else base))
+    if print_config:
+        print(to_yaml(config), end="")
+        return 0
+    _check(stage, config, base)
+    return _run(stage, config, checkpoint)
+
+
+def _check(stage: str, config: Mapping[str, Any], base: Mapping[str, Any]) -> None:
+    """What can be said without torch about a run that would fail later."""
+    if stage == "predict":
+        output = Path(config["output"] or "")
+        if output.suffix != ".npz":
+            raise UserError(f"predict writes an .npz file: give output=FILE.npz, got {config['output']!r}")
+        if not output.parent.is_dir():
+            raise UserError(f"output={output}: there is no folder {output.parent}")
+    for key in ("optimizer", "scheduler") if stage == "fit" and base else ():
+        old, new = ((c.get(key) or {}).get("name") for c in (base, config))
+        if old != new:
+            raise UserError(f"{key}: the checkpoint holds the state of {old}, which {new} cannot go on from")
+
+
+def _run(stage: str, config: Mapping[str, Any], checkpoint: Path | None) -> int:
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    logging.getLogger("dbp").setLevel(logging.INFO)
+    from dbp import run
+
+    if stage == "fit":
+        result = run.fit(config, checkpoint)
+    elif stage == "predict" and checkpoint:
+        result = run.predict(config, checkpoint)
+    elif checkpoint:
+        result = run.evaluate(stage, config, checkpoint)
+    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        _report(stage, config, result)
+    return 0
+
+
+def _report(stage: str, config: Mapping[str, Any], result: Any) -> None:
+    width = max(map(len, result.metrics), default=0)
+    for name, value in sorted(result.metrics.items()):
+        print(f"{name:<{width}}  {value:.6g}")
+    for path in result.pictures:
+        print(f"picture: {_short(path)}")
+    if stage == "predict":
+        print(f"predictions: {config['output']}")
+    elif result.folder and stage == "fit":
+        files = [f"{name}: {_short(path)}" for name, path in (("best", result.best), ("last", result.last)) if path]
+        print("  ".join([f"run: {_short(result.folder)}", *files]))
+
+
+def _short(path: object) -> str:
+    return os.path.relpath(str(path))
+
+
+def _list(kind: str | None, names: list[str], check: bool) -> int:
+    kinds = {**catalog, **{registry.plural: registry for registry in catalog.values()}}
+    if kind is not None and kind not in kinds:
+        raise UserError(f"unknown kind {kind!r}.{did_you_mean(kind, kinds)}\n  kinds: {', '.join(catalog)}")
+    if len(names) > 1 or (names and names[0].startswith("-")):
+        raise UserError(f"unexpected {names[-1]!r}; usage: dbp list [KIND [NAME]] [--check]")
+    if kind and names:
+        print(_describe(kinds[kind], names[0]))
+        return 0
+    failures = [_show(registry, check) for registry in ([kinds[kind]] if kind else catalog.values())]
+    return 1 if sum(failures) else 0
+
+
+def _describe(registry: Registry, name: str) -> str:
+    claim, signature = registry.claim(name), registry.signature(name)
+    options = [f"  {option}" for option in signature.options.values()] or ["  none"]
+    lines = [f"{registry.kind} {name}  ({claim.value}, {claim.source})", "", signature.doc or "(no docstring)", ""]
+    return "\n".join([*lines, "options:", *options])
+
+
+def _show(registry: Registry, check: bool) -> int:
+    """Prints one kind; returns how many of its components fail."""
+    failures = 0
+    print(f"{registry.plural}  (entry points: {registry.group})")
+    for name, claims in registry.claims().items():
+        for claim in claims:
+            print(f"  {name:<18}{claim.source:<22}{claim.value}{_clash(claim, claims)}")
+        try:
+            if check:
+                registry.get(name)
+        except UserError as error:
+            failures += 1
+            print("    " + str(error).replace("\n", "\n    "))
+    return failures
+
+
+def _clash(claim: Claim, claims: list[Claim]) -> str:
+    if len(claims) == 1 or claim.source == BUILTIN:
+        return ""
+    return "  ignored: a built-in name" if claims[0].source == BUILTIN else f"  claimed {len(claims)} times"

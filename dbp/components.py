@@ -1,0 +1,100 @@
+"""What dbp ships, by name. Strings only: nothing is imported before it is built.
+
+A component of yours goes into its own file; then add its line here. A package of yours needs no line: it declares an
+entry point, for example `[project.entry-points."dbp.estimators"]` with `mine = "my_package:Mine"`.
+"""
+
+from dbp.catalog import Catalog
+from dbp.registry import Registry
+
+tasks = Registry(
+    "task", "tasks", "dbp.tasks.task:Task",
+    {"slots": "dbp.tasks:Slots", "dvae": "dbp.tasks:DVAE"},
+    hidden=("solver", "estimator", "optimizer", "scheduler"),  # keys of their own in a configuration
+)  # fmt: skip
+solvers = Registry(
+    "solver", "solvers", "dbp.core:Solver",
+    {"one_hot": "dbp.solvers:OneHot", "top_k": "dbp.solvers:TopK", "threshold": "dbp.solvers:Threshold"},
+)  # fmt: skip
+estimators = Registry(
+    "estimator", "estimators", "dbp.core:Estimator",
+    {
+        "identity": "dbp.estimators:Identity",
+        "straight_through": "dbp.estimators:StraightThrough",
+        "gumbel_softmax": "dbp.estimators:GumbelSoftmax",
+        "blackbox": "dbp.estimators:Blackbox",
+        "imle": "dbp.estimators:IMLE",
+        "perturbed": "dbp.estimators:Perturbed",
+        "score": "dbp.estimators:Score",
+    },
+)  # fmt: skip
+noises = Registry(
+    "noise", "noises", "dbp.core:Noise",
+    {
+        "normal": "dbp.noises:Normal",
+        "gumbel": "dbp.noises:Gumbel",
+        "logistic": "dbp.noises:Logistic",
+        "uniform": "dbp.noises:Uniform",
+        "rademacher": "dbp.noises:Rademacher",
+        "sum_of_gamma": "dbp.noises:SumOfGamma",
+    },
+)  # fmt: skip
+networks = Registry(
+    "network", "networks", "torch.nn:Module",
+    {"mlp": "dbp.networks:MLP", "squared_error": "dbp.networks:SquaredError"},
+)  # fmt: skip
+data = Registry(
+    "data", "data", "dbp.data.data:Data",
+    {
+        "slots": "dbp.data:SlotsData",
+        "digits": "dbp.data:Digits",
+        "mnist": "dbp.data:MNIST",
+        "fashion_mnist": "dbp.data:FashionMNIST",
+    },
+)  # fmt: skip
+optimizers = Registry(
+    "optimizer", "optimizers", "torch.optim:Optimizer",
+    {
+        "adam": "torch.optim:Adam",
+        "adamw": "torch.optim:AdamW",
+        "nadam": "torch.optim:NAdam",
+        "radam": "torch.optim:RAdam",
+        "rmsprop": "torch.optim:RMSprop",
+        "sgd": "torch.optim:SGD",
+    },
+    hidden=("params",), sparse=True, partial=True,
+)  # fmt: skip
+schedulers = Registry(
+    "scheduler", "schedulers", "torch.optim.lr_scheduler:LRScheduler",
+    {
+        "cosine": "torch.optim.lr_scheduler:CosineAnnealingLR",
+        "exponential": "torch.optim.lr_scheduler:ExponentialLR",
+        "linear": "torch.optim.lr_scheduler:LinearLR",
+        "multi_step": "torch.optim.lr_scheduler:MultiStepLR",
+        "one_cycle": "torch.optim.lr_scheduler:OneCycleLR",
+        "step": "torch.optim.lr_scheduler:StepLR",
+    },
+    hidden=("optimizer", "last_epoch", "verbose"), sparse=True, partial=True,
+)  # fmt: skip
+callbacks = Registry(
+    "callback", "callbacks", "pytorch_lightning:Callback",
+    {
+        "best": "dbp.callbacks:Best",
+        "checkpoint": "pytorch_lightning.callbacks:ModelCheckpoint",
+        "early_stopping": "pytorch_lightning.callbacks:EarlyStopping",
+        "last": "dbp.callbacks:Last",
+        "lr_monitor": "pytorch_lightning.callbacks:LearningRateMonitor",
+        "pictures": "dbp.callbacks:Pictures",
+        "swa": "pytorch_lightning.callbacks:StochasticWeightAveraging",
+        "timer": "pytorch_lightning.callbacks:Timer",
+    },
+    hidden=("dirpath",), sparse=True,
+)  # fmt: skip
+loggers = Registry(
+    "logger", "loggers", "pytorch_lightning.loggers:Logger",
+    {"csv": "dbp.loggers:CSVLogger", "tensorboard": "pytorch_lightning.loggers:TensorBoardLogger"},
+    hidden=("save_dir", "name", "version"), sparse=True,  # the run's folder decides
+)  # fmt: skip
+
+catalog = Catalog(tasks, solvers, estimators, noises, networks, data, optimizers, schedulers, callbacks, loggers)
+build = catalog.build

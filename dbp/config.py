@@ -1,0 +1,237 @@
+"""The configuration of a run: its keys, how layers merge, how it is validated. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dbp.catalog import Catalog, merge
+from dbp.components import catalog as shipped
+from dbp.errors import UserError
+from dbp.registry import did_you_mean
+from dbp.signature import NONE, Signature, Type, signature
+
+
+@dataclass(frozen=True)
+class Key:
+    """A top-level key: what it is for, the kind of component (or of each, in a mapping) that it names, its default."""
+
+    help: str
+    kind: str | None = None
+    many: bool = False
+    default: Any = None
+    required: bool = False
+    form: str = "str"
+
+
+KEYS = {
+    "task": Key("what is trained: a name, or {name: ..., option: ...}", "task", required=True),
+    "solver": Key("the discrete function inside, likewise", "solver", required=True),
+    "estimator": Key("what stands in for its derivative, likewise", "estimator", required=True),
+    "data": Key("what it is trained on, likewise; data.seed follows seed", "data", required=True),
+    "optimizer": Key("likewise", "optimizer", default={"name": "adam", "lr": 1e-3}),
+    "scheduler": Key("of the learning rate, likewise, or null", "scheduler"),
+    "trainer": Key("arguments of pytorch_lightning.Trainer", default={}),
+    "callbacks": Key("{name: options}; null removes one", "callback", True, {"best": {}, "last": {}, "pictures": {}}),
+    "loggers": Key("{name: options}; null removes one", "logger", True, {"csv": {}, "tensorboard": {}}),
+    "run": Key("folder under lightning_logs (default: job_<id> on a cluster, else version_<n>)"),
+    "seed": Key("of all randomness; null for runs that do not repeat", default=0, form="int"),
+    "ckpt_path": Key("where to go on from, or what to evaluate: a file, or last or best of the run's folder"),
+    "output": Key("the .npz file that predict writes"),
+}
+TEXT = [name for name, key in KEYS.items() if key.form == "str" and not key.kind and name != "trainer"]
+OWNED = {
+    "callbacks": "a key of its own, next to trainer",
+    "logger": "set by the key loggers, next to trainer",
+    "enable_checkpointing": "set by callbacks.best and callbacks.last (null: none)",
+    "use_distributed_sampler": "always false: the data divides itself among processes",
+}
+IMPORT_PATH = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
+ACCELERATORS = Type("literal", ("auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu"))
+
+
+def read_file(path: str) -> dict[str, Any]:
+    """A YAML file as plain data, interpolations (`${...}`) unresolved."""
+    try:
+        loaded = OmegaConf.load(path)
+    except FileNotFoundError:
+        near = [str(p) for p in Path(path).parent.glob("*.y*ml")]
+        raise UserError(f"--config {path}: no such file.{did_you_mean(path, near)}") from None
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {path}: {' '.join(str(error).split())}") from error
+    layer: Any = OmegaConf.to_container(loaded)
+    if not isinstance(layer, dict):
+        raise UserError(f"--config {path}: expected a mapping at the top level, got a {type(layer).__name__}")
+    for key in layer:
+        _check_key(key, f"--config {path}")
+    return layer
+
+
+def read_overrides(tokens: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """`a.b=1`, `--a.b=1` and `--a.b 1` mean the same; the value is YAML, or plain text for paths and names of runs."""
+    rest = list(tokens)
+    while rest:
+        token = rest.pop(0)
+        text = token.removeprefix("--")
+        if token.startswith("--") and "=" not in token and rest and not rest[0].startswith("--"):
+            text += f"={rest.pop(0)}"
+        name, equals, value = text.partition("=")  # the first one only: checkpoints are called epoch=0.ckpt
+        keys = name.split(".")
+        _check_key(keys[0], repr(token), extra=["--config", "--print_config"] if token.startswith("--") else [])
+        if not equals or "" in keys:
+            raise UserError(f"{token!r}: an override is written {keys[0]}=VALUE or {keys[0]}.option=VALUE")
+        layer: Any = value if name in TEXT and value != "null" else _read_value(value, token)
+        for key in reversed(keys):
+            layer = {key: layer}
+        yield token, layer
+
+
+def _read_value(text: str, token: str) -> Any:
+    try:
+        return OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[index, call-overload]
+    except Exception as error:  # OmegaConf lets through what its YAML and interpolation grammars raise
+        raise UserError(f"{token!r}: {' '.join(str(error).split())}") from error
+
+
+def _check_key(key: object, where: str, extra: Sequence[str] = ()) -> None:
+    if key not in KEYS:
+        word = f"--{key}" if extra else key
+        hint = did_you_mean(key, KEYS) or did_you_mean(word, extra)
+        raise UserError(f"{where}: there is no key {key!r}.{hint}\n  keys: {', '.join(KEYS)}")
+
+
+def compose(files: Sequence[str], overrides: Sequence[str], base: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Defaults < `base` (a checkpoint's configuration) < files in order < overrides in order; not yet validated.
+
+    Raises:
+        UserError: what cannot be read, an unknown key, or an import path (`module:Class`) that only `base` names.
+    """
+    given: dict[str, Any] = {}
+    for layer in [*map(read_file, files), *(layer for _, layer in read_overrides(overrides))]:
+        given = merge(given, layer)
+    config = {name: key.default for name, key in KEYS.items()}
+    if base:
+        config = {**config, **base}
+        for path in sorted(import_paths(config) - import_paths(given)):
+            _refuse(path, merge(config, given))
+    return merge(config, given)
+
+
+def _refuse(path: str, config: Mapping[str, Any]) -> None:
+    if path in import_paths(config):
+        raise UserError(
+            f"the checkpoint names {path!r}, which is no registered component: code that a file names is not run\n"
+            f"  if you trust it, name it yourself, on the command line or in a --config"
+        )
+
+
+def import_paths(config: Any) -> set[str]:
+    """Every string in a configuration, key or value, that could be understood as `module:Class`."""
+    if isinstance(config, str):
+        return {config} if IMPORT_PATH.fullmatch(config) else set()
+    parts = [*config, *config.values()] if isinstance(config, Mapping) else config if isinstance(config, list) else []
+    return set().union(*map(import_paths, parts))
+
+
+def located(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that say where a run is, resolved before the rest of the configuration is known."""
+    root = "trainer.default_root_dir"
+    try:
+        loose = OmegaConf.create(dict(config))
+        found = {name: OmegaConf.select(loose, name) for name in ("run", "ckpt_path", root)}
+    except OmegaConfBaseException as error:
+        raise _unresolved(error) from error
+    return {
+        **{name: None if v is None else str(v) for name, v in found.items()},
+        "trainer": {"default_root_dir": found[root]},
+    }
+
+
+def _unresolved(error: OmegaConfBaseException) -> UserError:
+    key, text = getattr(error, "full_key", None), str(error).splitlines()[0]
+    return UserError(f"{key}: {text}" if key else text)
+
+
+def validate(config: Mapping[str, Any], catalog: Catalog = shipped) -> dict[str, Any]:
+    """Every component found, every option typed, interpolations resolved: a plain and complete mapping.
+
+    Raises:
+        UserError: the first thing that is wrong.
+    """
+    missing = [name for name, key in KEYS.items() if key.required and config.get(name) in (None, "???")]
+    if missing:
+        raise UserError(f"no {', no '.join(missing)}: give a --config that has it, or {missing[0]}=NAME")
+    completed = _complete(config, catalog)  # first with defaults, so that ${data.batch_size} finds one
+    try:
+        resolved: Any = OmegaConf.to_container(OmegaConf.create(completed), resolve=True)
+    except OmegaConfBaseException as error:
+        raise _unresolved(error) from error
+    plain = _complete(resolved, catalog)
+    if not _mentions_seed(config["data"]):
+        plain["data"].pop("seed", None)  # it follows `seed`, in this run and in those made from its configuration
+    return plain
+
+
+def _mentions_seed(data: Any) -> bool:
+    return isinstance(data, Mapping) and "seed" in data
+
+
+def _complete(config: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
+    return {name: _complete_key(name, key, config[name], catalog) for name, key in KEYS.items()}
+
+
+def _complete_key(name: str, key: Key, value: Any, catalog: Catalog) -> Any:
+    if name == "trainer":
+        return _trainer(value, catalog)
+    if key.kind and key.many:
+        return _many(name, key.kind, value, catalog)
+    if key.kind:
+        return None if value is None and not key.required else catalog.complete(key.kind, value, name)
+    return catalog.convert(value, Type("union", (Type(key.form), NONE)), name)
+
+
+def _many(name: str, kind: str, value: Any, catalog: Catalog) -> dict[str, Any]:
+    value = {} if value is None else value
+    if not isinstance(value, Mapping) or isinstance(value.get("name"), str):
+        raise UserError(
+            f"{name}: expected a mapping of names to options ({{{next(iter(catalog[kind].claims()))}: {{}}}})"
+        )
+    found = {}
+    for component, options in value.items():
+        if options is not None and options is not False:
+            given = {} if options is True else options
+            if not isinstance(given, Mapping):
+                raise UserError(f"{name}.{component}: expected a mapping of options, or null, got {options!r}")
+            full = catalog.complete(kind, {**given, "name": component}, f"{name}.{component}")
+            found[component] = {option: v for option, v in full.items() if option != "name"}
+    return found
+
+
+def _trainer(value: Any, catalog: Catalog) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UserError(f"trainer: expected a mapping, got {value!r}")
+    for option in value:
+        if option in OWNED:
+            raise UserError(f"trainer.{option}: {option} is {OWNED[option]}")
+    arguments = signature("pytorch_lightning.trainer.trainer.Trainer")
+    assert arguments is not None
+    options = {k: o for k, o in arguments.options.items() if k not in OWNED}
+    options["accelerator"] = options["accelerator"].narrowed(ACCELERATORS)
+    return catalog.check(Signature(options), value, "trainer", "pytorch_lightning.Trainer", sparse=True)
+
+
+def carried(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that another run may take over: all but which run, from where and where to."""
+    return {key: value for key, value in config.items() if key not in ("run", "ckpt_path", "output")}
+
+
+def to_yaml(config: Mapping[str, Any]) -> str:
+    """The text of a configuration file that reads as the same configuration."""
+    return OmegaConf.to_yaml(OmegaConf.create(dict(config)))

@@ -1,0 +1,22 @@
+"""Data sets: real files in their official formats, and batches in an order that can be resumed."""
+
+from dbp.data.data import Data
+from dbp.data.digits import Digits
+from dbp.data.errors import DataError
+from dbp.data.images import MNIST, FashionMNIST
+from dbp.data.loader import Loader, Tensors
+from dbp.data.order import Order, key
+from dbp.data.slots import SlotsData
+
+__all__ = [
+    "MNIST",
+    "Data",
+    "DataError",
+    "Digits",
+    "FashionMNIST",
+    "Loader",
+    "Order",
+    "SlotsData",
+    "Tensors",
+    "key",
+]

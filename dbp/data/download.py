@@ -1,0 +1,85 @@
+"""Files from the network: checked, resumed where they broke off, never half written."""
+
+import os
+from collections.abc import Sequence
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pooch
+import requests
+from filelock import FileLock
+from tqdm import tqdm
+
+from dbp.data.errors import DataError
+
+
+def download(path: Path, mirrors: Sequence[str], digest: str, timeout: float = 20.0) -> None:
+    """Downloads `mirror + path.name` to `path` from the first mirror that has it; an existing file is kept.
+
+    What a broken connection left stays in `.NAME.part`, and the next mirror or the next call goes on there.
+    Processes on one file system may call it at once: one downloads, the others wait.
+
+    Args:
+        path: where the file goes; its folder is made.
+        mirrors: addresses of folders, with the final slash.
+        digest: the file's SHA-256.
+        timeout: seconds that a server may be silent.
+
+    Raises:
+        DataError: no mirror gave the file with this digest, or it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.parent / ".download.lock"):
+            if not path.exists():
+                _from_any(path, mirrors, digest, timeout)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def _from_any(path: Path, mirrors: Sequence[str], digest: str, timeout: float) -> None:
+    fetch = _Resumed(path.with_name(f".{path.name}.part"), timeout)
+    failures = []
+    for mirror in mirrors:
+        try:
+            pooch.retrieve(mirror + path.name, f"sha256:{digest}", path.name, path.parent, downloader=fetch)
+            return
+        except requests.RequestException as error:
+            answer = "no answer" if error.response is None else f"HTTP {error.response.status_code}"
+            failures.append(f"{mirror} ({answer}: {type(error).__name__})")
+        except ValueError:
+            failures.append(f"{mirror} (wrong SHA-256)")
+    raise DataError(
+        f"{path.name} could not be downloaded from {', '.join(failures)}.\n"
+        f"Put the file into {path.parent}, or give data.root=FOLDER if you have it elsewhere."
+    )
+
+
+class _Resumed:
+    """A downloader for pooch that goes on after what `part` holds; pooch's own start at the first byte."""
+
+    def __init__(self, part: Path, timeout: float) -> None:
+        self.part, self.timeout = part, timeout
+
+    def __call__(self, url: str, output_file: str, pooch: Any, check_only: bool = False) -> None:
+        held = self.part.stat().st_size if self.part.exists() else 0
+        # A server that compresses once more could not be resumed.
+        headers = {"Range": f"bytes={held}-", "Accept-Encoding": "identity"}
+        with requests.get(url, headers=headers, stream=True, timeout=self.timeout) as response:
+            complete = held and response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+            if not complete:
+                response.raise_for_status()
+                self._append(response, held if response.status_code == HTTPStatus.PARTIAL_CONTENT else 0)
+        os.replace(self.part, output_file)
+
+    def _append(self, response: requests.Response, held: int) -> None:
+        total = held + int(response.headers.get("Content-Length", 0))
+        name = self.part.name.removeprefix(".").removesuffix(".part")
+        with (
+            open(self.part, "ab" if held else "wb") as file,
+            # `None`: silent where nobody watches.
+            tqdm(total=total, initial=held, desc=name, unit="B", unit_scale=True, disable=None) as bar,
+        ):
+            for chunk in response.iter_content(1 << 16):
+                bar.update(file.write(chunk))

@@ -1,0 +1,112 @@
+"""From batches of indices to batches of tensors."""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from dbp.data.errors import DataError
+from dbp.data.order import Batch, Order
+
+
+class Tensors(Dataset[tuple[Tensor, ...]]):
+    """Tensors of n rows in memory; a whole batch is one copy. uint8 is pixels: read as floats in [0, 1]."""
+
+    def __init__(self, *tensors: Tensor) -> None:
+        rows = [len(tensor) for tensor in tensors]
+        if len(set(rows)) != 1:
+            raise DataError(f"The tensors of a data set need the same number of rows, not {rows}.")
+        self.tensors = tensors
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        return tuple(tensor[0] for tensor in self.batch([range(len(self))[index]]))
+
+    def batch(self, indices: list[int]) -> tuple[Tensor, ...]:
+        """Returns the rows `indices` of each tensor."""
+        rows = torch.tensor(indices)
+        chosen = (tensor.index_select(0, rows) for tensor in self.tensors)
+        return tuple(tensor / 255 if tensor.dtype is torch.uint8 else tensor for tensor in chosen)
+
+
+class Loader:
+    """Iterates over the batches of a data set in a given `Order`, starting at `position() -> (epoch, batch)`.
+
+    It is no `DataLoader`, so Lightning leaves its order alone. What a data set draws from the generators of
+    torch, NumPy or Python (augmentation) depends on the batch alone, with any number of workers.
+    `len()` is the length of a whole epoch, wherever iteration starts.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        order: Order,
+        workers: int = 0,
+        position: Callable[[], tuple[int, int]] = lambda: (0, 0),
+    ) -> None:
+        self.dataset, self.order, self.workers, self.position = dataset, order, workers, position
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[Any]:
+        batches, fetch = self.order.batches(*self.position()), _Fetch(self.dataset)
+        if not self.workers:
+            return map(fetch.__getitem__, batches)
+        # A generator of its own, because the loader draws a seed when it starts.
+        return iter(
+            DataLoader(
+                fetch,
+                batch_size=None,
+                sampler=batches,
+                num_workers=self.workers,
+                collate_fn=_unchanged,
+                generator=torch.Generator(),
+            )
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns nothing: the position is in Lightning's progress. Having the method says "resumable"."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
+
+
+class _Fetch(Dataset[Any]):
+    """A data set of batches."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, batch: Batch) -> Any:
+        if isinstance(self.dataset, Tensors):
+            return self.dataset.batch(batch.indices)
+        with _randomness(batch.seed):
+            return default_collate([self.dataset[index] for index in batch.indices])
+
+
+@contextmanager
+def _randomness(seed: int) -> Iterator[None]:
+    """Seeds the CPU generators of torch, NumPy and Python, and puts them back afterwards."""
+    kept = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    torch.default_generator.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(kept[0])
+        np.random.set_state(kept[1])
+        random.setstate(kept[2])
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,25 @@
+"""Files that are either as they were or complete, whatever moment a process dies at."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path to write to, which takes the place of `path` in one step when the block ends well.
+
+    It has a fixed hidden name in the same folder: the rename stays within one file system, and a killed process leaves
+    at most one file, which the next write overwrites.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,141 @@
+"""Where runs live: `lightning_logs/<run>`, claimed by one process and handed to those that it starts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from dbp.checkpoints import best_in
+from dbp.config import carried, to_yaml
+from dbp.errors import UserError
+from dbp.files import replacing
+from dbp.registry import did_you_mean
+
+HANDED = "DBP_RUN"  # Lightning starts other ranks by running the command line again
+
+
+def runs_of(config: Mapping[str, Any]) -> Path:
+    """The folder of all runs."""
+    return Path(config["trainer"].get("default_root_dir") or ".") / "lightning_logs"
+
+
+def find_checkpoint(config: Mapping[str, Any], stage: str) -> Path | None:
+    """The checkpoint to go on from or to evaluate: what `ckpt_path` means, None for a fit that starts anew.
+
+    Raises:
+        UserError: there is no such file, or an untrained model would be evaluated.
+    """
+    wanted, run = config["ckpt_path"], config["run"]
+    if wanted is None:
+        if stage != "fit":
+            raise UserError(f"{stage} of an untrained model: give ckpt_path=FILE, or run=NAME ckpt_path=best")
+        return None
+    if wanted not in ("last", "best"):
+        path = Path(wanted)
+        if not path.is_file():
+            near = [str(p) for p in path.parent.glob("*.ckpt")] if path.parent.is_dir() else []
+            raise UserError(f"ckpt_path={wanted}: no such file.{did_you_mean(wanted, near)}".removesuffix("."))
+        return path
+    if run is None:
+        raise UserError(f"ckpt_path={wanted}: of which run? give run=NAME, or ckpt_path=FILE")
+    last = last_in(runs_of(config) / run)
+    found = best_in(last) if last and wanted == "best" else last
+    if found is None and (stage != "fit" or wanted == "best"):
+        raise UserError(f"ckpt_path={wanted}: there is no checkpoint in {runs_of(config) / run}")
+    return found
+
+
+def last_in(folder: Path) -> Path | None:
+    """The newest checkpoint to go on from; what Lightning saves when SLURM stops a job counts too."""
+    found = [*folder.glob("checkpoints/last.ckpt"), *folder.glob("hpc_ckpt_*.ckpt")]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def folder_of(checkpoint: Path) -> Path | None:
+    """The run that a checkpoint belongs to, if it lies in the folder of one."""
+    return next((p for p in list(checkpoint.absolute().parents)[:2] if (p / "config.yaml").is_file()), None)
+
+
+def claim(config: Mapping[str, Any], checkpoint: Path | None) -> tuple[Path, Path | None]:
+    """The folder of a fit, made if need be, and the checkpoint that it starts from.
+
+    `run` names it. Otherwise it is the folder of the checkpoint; otherwise, in a job of a cluster, `job_<id>`, where a
+    job that is started again with the same configuration goes on; otherwise the next free `version_<n>`.
+
+    Raises:
+        UserError: `run` names a run that has checkpoints, and `ckpt_path` does not say to go on from one.
+    """
+    if HANDED in os.environ and int(os.environ.get("LOCAL_RANK", 0)) > 0:
+        return Path(os.environ[HANDED]), checkpoint
+    runs, run = runs_of(config), config["run"]
+    if run is not None:
+        folder = runs / run
+        if config["ckpt_path"] is None and last_in(folder):
+            raise UserError(f"run={run}: {folder} has checkpoints; give ckpt_path=last to go on, or another run")
+        folder.mkdir(parents=True, exist_ok=True)
+    elif checkpoint and (found := folder_of(checkpoint)):
+        folder = found
+    elif job := _job(config):
+        folder = _claim_one(
+            runs, (f"job_{job}{suffix}" for suffix in _suffixes()), to_yaml(carried(config)), shared=True
+        )
+        checkpoint = checkpoint or last_in(folder)
+    else:
+        folder = _claim_one(runs, (f"version_{n}" for n in count()), to_yaml(carried(config)))
+    os.environ[HANDED] = str(folder.absolute())
+    return folder, checkpoint
+
+
+def save_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Writes the complete configuration, from which `fit --config` makes the same run again."""
+    with replacing(folder / "config.yaml") as path:
+        path.write_text(to_yaml(carried(config)))
+
+
+def _job(config: Mapping[str, Any]) -> str | None:
+    job = os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID")
+    many = int(os.environ.get("WORLD_SIZE", 1)) > 1 or config["trainer"].get("num_nodes", 1) > 1
+    if job in (None, "none"):
+        if many:
+            raise UserError(
+                "several machines or processes must agree on a folder: give run=NAME (or torchrun --rdzv-id)"
+            )
+        return None
+    return job
+
+
+def _suffixes() -> Iterator[str]:
+    yield ""
+    yield from (f"_{n}" for n in count(1))
+
+
+def _claim_one(runs: Path, names: Iterator[str], text: str, shared: bool = False) -> Path:
+    """The first folder that can be made; if `shared`, one that the same configuration made will do.
+
+    A folder is made elsewhere and renamed, so that it never exists without its config.yaml.
+    """
+    runs.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=".claim_", dir=runs))
+    made.chmod(0o755)
+    (made / "config.yaml").write_text(text)
+    try:
+        for folder in map(runs.joinpath, names):
+            try:
+                if not folder.exists():
+                    return made.rename(folder)
+            except OSError:  # another process was faster
+                pass
+            if shared and _text(folder / "config.yaml") == text:
+                return folder
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    raise AssertionError("names are endless")
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text() if path.is_file() else None

@@ -1,0 +1,267 @@
+import copy
+
+import pytest
+import torch
+from examples import ESTIMATORS, SOLVERS, estimator
+
+from dbp.core import Draw, Estimator, Solver, Target
+from dbp.errors import Unsupported, UserError
+from dbp.estimators import IMLE, Blackbox, GumbelSoftmax, Identity, Perturbed, Score, StraightThrough
+from dbp.noises import Gumbel, Normal, SumOfGamma, Uniform
+from dbp.solvers import OneHot, Threshold, TopK
+
+PAIRS = [(name, solver) for name in ESTIMATORS for solver in SOLVERS]
+BATCH = 6
+W = torch.linspace(-1, 2, 5)
+
+
+def losses_of(y):
+    """Not linear in y, and one for each example: five scores are one decision, or five of a threshold."""
+    return (y * W + 0.3 * y.square()).sum(-1).tanh()
+
+
+def scores(*leading):
+    return torch.randn(*leading, len(W))
+
+
+def gradient(est: Estimator, solver: Solver, theta, scale=1.0, seed=1, target=Target()):
+    torch.manual_seed(seed)
+    theta = theta.clone().requires_grad_()
+    draw = est(solver, theta, target=target)
+    (draw.surrogate(losses_of(draw.y)).mean() * scale).backward()
+    return theta.grad / scale
+
+
+@pytest.mark.parametrize(("name", "solver"), PAIRS)
+def test_the_gradient_does_not_depend_on_the_loss_scale(name, solver):
+    theta = scores(BATCH)
+    one, large, small = (gradient(estimator(name), SOLVERS[solver].solver, theta, s) for s in (1.0, 65536.0, 0.25))
+    assert one.isfinite().all()
+    torch.testing.assert_close(one, large)
+    torch.testing.assert_close(one, small)
+
+
+@pytest.mark.parametrize(("name", "solver"), PAIRS)
+def test_the_gradient_of_a_row_does_not_depend_on_the_size_of_the_batch(name, solver):
+    if name.startswith(("identity", "blackbox", "straight_through")) and "noise" not in name and "margin" not in name:
+        theta = scores(BATCH)
+        whole = gradient(estimator(name), SOLVERS[solver].solver, theta) * BATCH
+        alone = gradient(estimator(name), SOLVERS[solver].solver, theta[:1])
+        torch.testing.assert_close(whole[:1], alone)
+    else:  # noise differs with the batch: give every row the same scores, and compare the mean over many
+        theta = scores().expand(20_000, -1)
+        whole = gradient(estimator(name), SOLVERS[solver].solver, theta) * len(theta)
+        half = gradient(estimator(name), SOLVERS[solver].solver, theta[:10_000], seed=2) * 10_000
+        error = (whole.var(0) / len(whole) + half.var(0) / len(half)).sqrt() + 1e-6
+        assert ((whole.mean(0) - half.mean(0)).abs() < 5 * error).all()
+
+
+@pytest.mark.parametrize(("name", "solver"), PAIRS)
+def test_a_draw_repeats_under_its_seed(name, solver):
+    theta = scores(BATCH)
+    assert torch.equal(
+        gradient(estimator(name), SOLVERS[solver].solver, theta),
+        gradient(estimator(name), SOLVERS[solver].solver, theta),
+    )
+
+
+@pytest.mark.parametrize(("name", "solver"), PAIRS)
+def test_a_generator_of_its_own_is_the_only_randomness(name, solver):
+    theta, est = scores(BATCH), estimator(name)
+    draws = []
+    for seed in (1, 2):  # of the global generator, which must not matter
+        est.generator = torch.Generator().manual_seed(5)
+        draws.append(gradient(est, SOLVERS[solver].solver, theta, seed=seed))
+    assert torch.equal(*draws)
+
+
+@pytest.mark.parametrize(("name", "solver"), PAIRS)
+def test_in_evaluation_it_is_the_plain_solver_and_draws_nothing(name, solver):
+    theta, est = scores(BATCH), estimator(name).eval()
+    state = torch.get_rng_state()
+    draw = est(SOLVERS[solver].solver, theta)
+    assert torch.equal(draw.y, SOLVERS[solver].solver(theta))
+    assert torch.equal(state, torch.get_rng_state())
+    losses = losses_of(draw.y)
+    assert torch.equal(draw.surrogate(losses), losses)
+
+
+@pytest.mark.parametrize(("name", "solver"), PAIRS)
+def test_the_surrogate_keeps_the_value_of_the_losses(name, solver):
+    draw = estimator(name)(SOLVERS[solver].solver, scores(BATCH).requires_grad_())
+    losses = losses_of(draw.y)
+    torch.testing.assert_close(draw.surrogate(losses), losses)
+
+
+@pytest.mark.parametrize(("name", "solver"), PAIRS)
+def test_samples_are_a_leading_dim_and_any_leading_dims_go(name, solver):
+    est = estimator(name)
+    averaged = isinstance(est, Perturbed)
+    samples = () if est.samples is None or averaged else (est.samples,)
+    for leading in [(), (2,), (2, 3)]:
+        y = est(SOLVERS[solver].solver, scores(*leading)).y
+        assert y.shape == (*samples, *leading, len(W))
+
+
+@pytest.mark.parametrize(("name", "solver"), PAIRS)
+def test_it_is_finite_where_all_scores_are_zero(name, solver):
+    theta = torch.zeros(BATCH, len(W))
+    assert gradient(estimator(name), SOLVERS[solver].solver, theta).isfinite().all()
+
+
+@pytest.mark.parametrize(("name", "solver"), PAIRS)
+def test_a_row_influences_no_other(name, solver):
+    theta = scores(BATCH)
+    other = theta.clone()
+    other[0] += 3
+    torch.testing.assert_close(
+        gradient(estimator(name), SOLVERS[solver].solver, theta)[1:],
+        gradient(estimator(name), SOLVERS[solver].solver, other)[1:],
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_under_autocast_it_computes_in_float32(name, dtype):
+    theta = scores(BATCH).to(dtype)
+    full = gradient(estimator(name), OneHot(), theta.float())
+    with torch.autocast("cpu", dtype=dtype):
+        half = gradient(estimator(name), OneHot(), theta.float())
+        assert estimator(name)(OneHot(), theta).y.dtype == torch.float32
+    torch.testing.assert_close(half, full)
+    assert estimator(name)(OneHot(), theta).y.dtype == dtype  # a model of low precision throughout
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_it_survives_a_copy_and_its_state_dict(name):
+    theta, est = scores(BATCH), estimator(name)
+    gradient(est, OneHot(), theta)
+    again = estimator(name)
+    again.load_state_dict(copy.deepcopy(est.state_dict()))
+    assert torch.equal(gradient(est, OneHot(), theta, seed=3), gradient(again, OneHot(), theta, seed=3))
+
+
+@pytest.mark.parametrize(
+    "est",
+    [
+        Identity(),
+        Identity(projection="norm"),
+        StraightThrough(),
+        StraightThrough(Gumbel()),
+        GumbelSoftmax(temperature=0.5),
+        Blackbox(5.0),
+        IMLE(5.0, SumOfGamma(0.3, k=3)),
+        Perturbed(Normal(0.5)),
+        Score(8, Normal(0.5)),
+    ],
+    ids=lambda est: type(est).__name__,
+)
+def test_it_learns_to_choose_the_cheapest(est):
+    cost, solver = torch.randn(64, 12), TopK(3)
+    theta = torch.nn.Parameter(0.1 * torch.randn(64, 12))
+    optimizer = torch.optim.Adam([theta], 0.05)
+    for _ in range(400):
+        optimizer.zero_grad()
+        draw = est(solver, theta)
+        draw.surrogate((draw.y * cost).sum(-1)).mean().backward()
+        optimizer.step()
+    best = (solver(-cost) * cost).sum(-1).mean()
+    assert (est.eval()(solver, theta).y * cost).sum(-1).mean() < best + 0.02 * best.abs()
+
+
+def test_identity_subtracts_the_mean_and_the_radial_part_of_the_gradient():
+    theta, g = torch.randn(5, dtype=torch.float64, requires_grad=True), torch.randn(5, dtype=torch.float64)
+    Identity()(OneHot(), theta).y.backward(g)
+    t = theta.detach()
+    centred = t - t.mean()
+    p = centred / centred.norm()
+    expected = (g - p * (g @ p)) / centred.norm()
+    torch.testing.assert_close(theta.grad, expected - expected.mean())
+
+
+def test_the_uniform_margin_moves_every_score_by_half_and_the_informed_one_against_the_target():
+    moved = []
+    solver = type("Spy", (OneHot,), {"solve": lambda self, t, i: moved.append(t.clone()) or OneHot().solve(t, i)})()
+    theta = torch.tensor([[0.0, 1.0, 2.0]])
+    Identity("none", margin=0.4)(solver, theta)
+    torch.testing.assert_close((moved[0] - theta).abs(), torch.full((1, 3), 0.2))
+    y = torch.tensor([[0.0, 0.0, 1.0]])
+    Identity("none", margin=0.4, informed=True)(solver, theta, target=Target(y=y))
+    torch.testing.assert_close(moved[1] - theta, torch.tensor([[0.2, 0.2, -0.2]]))
+    with pytest.raises(Unsupported, match="informed margin needs the right decision"):
+        Identity("none", margin=0.4, informed=True)(solver, theta)
+
+
+def test_blackbox_is_the_difference_of_two_solver_calls():
+    theta, w = torch.randn(40, 6), torch.randn(40, 6)
+    leaf = theta.clone().requires_grad_()
+    draw = Blackbox(2.0)(TopK(2), leaf)
+    draw.surrogate((draw.y * w).sum(-1)).sum().backward()
+    torch.testing.assert_close(leaf.grad, (TopK(2)(theta) - TopK(2)(theta - 2 * w)) / 2)
+
+
+def test_imle_shares_its_noise_between_both_calls():
+    theta, w = torch.randn(40, 6), torch.randn(40, 6)
+    leaf = theta.clone().requires_grad_()
+    torch.manual_seed(4)
+    draw = IMLE(2.0)(TopK(2), leaf)
+    draw.surrogate((draw.y * w).sum(-1)).sum().backward()
+    torch.manual_seed(4)
+    noisy = theta + Gumbel().sample(theta)
+    assert torch.equal(draw.y, TopK(2)(noisy))
+    torch.testing.assert_close(leaf.grad, (TopK(2)(noisy) - TopK(2)(noisy - 2 * w)) / 2)
+
+
+def test_sample_draws_as_training_does_even_in_evaluation():
+    theta = torch.zeros(2000, 4)
+    share = IMLE(noise=Gumbel()).eval().sample(OneHot(), theta).mean(0)
+    torch.testing.assert_close(share, torch.full((4,), 0.25), atol=0.05, rtol=0)
+    assert torch.equal(Identity().eval().sample(OneHot(), theta), OneHot()(theta))
+    share = Score(samples=None).eval().sample(Threshold(), theta).mean()
+    assert abs(share - 0.5) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Blackbox(0.0), "lam must be positive"),
+        (lambda: IMLE(-1.0), "lam must be positive"),
+        (lambda: StraightThrough(temperature=0.0), "temperature must be positive"),
+        (lambda: Perturbed(samples=0), "samples must be at least 1"),
+        (lambda: Perturbed(Gumbel(), multiplicative=True), "use normal noise"),
+        (lambda: Score(samples=0), "samples must be at least 1"),
+        (lambda: Identity(informed=True), "margin must be positive"),
+    ],
+)
+def test_a_bad_option_says_what_is_wrong(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+class Stubborn(Solver):
+    """Neither a relaxation nor a noise of its own."""
+
+    def solve(self, theta, instance):
+        return OneHot().solve(theta, instance)
+
+
+@pytest.mark.parametrize(
+    ("est", "message"),
+    [
+        (StraightThrough(), "Stubborn has no relaxation; estimators that need none: identity"),
+        (GumbelSoftmax(), "Stubborn has no noise of its own: give noise=gumbel"),
+        (Score(), "Stubborn has no distribution in closed form: give noise=normal"),
+        (Perturbed(Uniform()), "Uniform noise has no differentiable density"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Estimator) else "",
+)
+def test_a_solver_that_lacks_what_an_estimator_needs_names_one_that_works(est, message):
+    with pytest.raises(Unsupported, match=message):
+        est(Stubborn(), torch.randn(3, 4, requires_grad=True))
+
+
+@pytest.mark.parametrize("shape", [(BATCH, 1), (5,), (BATCH, 5, 5)])
+def test_losses_that_do_not_match_the_decisions_are_refused(shape):
+    draw: Draw = IMLE()(OneHot(), torch.randn(BATCH, 5))
+    with pytest.raises(UserError, match="reduce them to one loss for each decision"):
+        draw.surrogate(torch.zeros(shape))

@@ -1,0 +1,153 @@
+import pytest
+import torch
+from examples import SOLVERS
+
+from dbp.core import Tractable
+from dbp.errors import UserError
+from dbp.shapes import dot
+from dbp.solvers import FromFunction, OneHot, Threshold, TopK
+
+TRACTABLE = [name for name, example in SOLVERS.items() if isinstance(example.solver, Tractable)]
+
+
+def scores(name, *leading, dtype=torch.float32):
+    return torch.randn((*leading, *SOLVERS[name].shape), dtype=dtype)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_the_decision_is_optimal_and_feasible(name):
+    solver, shape, vertices = SOLVERS[name]
+    theta = scores(name, 300)
+    y = solver(theta)
+    values = torch.stack([dot(theta, vertex.expand_as(theta), len(shape)) for vertex in vertices])
+    torch.testing.assert_close(dot(theta, y, len(shape)), values.max(0).values)
+    assert all((vertices == row).reshape(len(vertices), -1).all(-1).any() for row in y)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_any_leading_dims_are_solved_row_by_row(name):
+    solver = SOLVERS[name].solver
+    theta = scores(name, 2, 3, 4)
+    each = torch.stack([solver(row) for row in theta.flatten(0, 2)]).view_as(theta)
+    assert torch.equal(solver(theta), each)
+    assert torch.equal(solver(theta.transpose(0, 1)), each.transpose(0, 1))
+    assert solver(scores(name, 0)).shape == (0, *SOLVERS[name].shape)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("name", SOLVERS)
+def test_dtype_follows_theta_and_nothing_needs_a_gradient_or_randomness(name, dtype):
+    theta = scores(name, 7, dtype=dtype).requires_grad_()
+    state = torch.get_rng_state()
+    y = SOLVERS[name].solver(theta)
+    assert y.dtype == dtype
+    assert not y.requires_grad
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_projection_keeps_the_decision_and_is_finite_at_zero(name):
+    solver = SOLVERS[name].solver
+    theta = scores(name, 100)
+    assert torch.equal(solver(solver.project(theta)), solver(theta))
+    zero = torch.zeros_like(theta).requires_grad_()
+    solver.project(zero).sum().backward()
+    assert zero.grad.isfinite().all()
+    assert zero.grad.abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_the_relaxation_comes_to_the_decision_as_the_temperature_falls(name):
+    solver = SOLVERS[name].solver
+    theta = scores(name, 50, dtype=torch.float64)
+    torch.testing.assert_close(solver.relax(theta, 1e-4), solver(theta), atol=1e-2, rtol=0)
+    far, near = ((solver.relax(theta, t) - solver(theta)).abs().sum() for t in (1.0, 0.1))
+    assert near < far
+    theta.requires_grad_()
+    solver.relax(theta, 0.5).square().sum().backward()
+    assert theta.grad.abs().sum() > 0
+
+
+def test_ties_go_to_the_lowest_index():
+    assert OneHot()(torch.tensor([0.0, 2, 2, 1])).tolist() == [0, 1, 0, 0]
+    tied = torch.tensor([[1.0, 1, 1, 1, 1], [0, 2, 1, 1, 1], [3, 1, 2, 2, 3], [-0.0, 0.0, -1, 0.0, 0]])
+    assert TopK(3)(tied).tolist() == [[1, 1, 1, 0, 0], [0, 1, 1, 1, 0], [1, 0, 1, 0, 1], [1, 1, 0, 1, 0]]
+    assert Threshold()(torch.tensor([-0.0, 0.0, 1e-30])).tolist() == [0, 0, 1]
+
+
+def test_top_k_has_exactly_k_ones_among_many_ties():
+    theta = torch.randint(0, 3, (500, 40)).float()
+    for k in (1, 7, 39, 40):
+        y = TopK(k)(theta)
+        order = theta.sort(dim=-1, descending=True, stable=True).indices[:, :k]
+        assert torch.equal(y, torch.zeros_like(theta).scatter(-1, order, 1))
+
+
+def test_the_relaxed_subset_sums_to_k():
+    theta = torch.randn(20, 9, dtype=torch.float64)
+    torch.testing.assert_close(TopK(4).relax(theta, 0.3).sum(-1), torch.full((20,), 4.0, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", TRACTABLE)
+def test_the_probabilities_of_all_decisions_sum_to_one(name):
+    solver, shape, vertices = SOLVERS[name]
+    theta = scores(name, 20, dtype=torch.float64)
+    log_p = torch.stack([solver.log_prob(theta, vertex.expand_as(theta).double()) for vertex in vertices])
+    assert log_p.shape[1:] == theta.shape[: theta.ndim - len(shape)]
+    torch.testing.assert_close(log_p.exp().sum(0), torch.ones(20, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", TRACTABLE)
+def test_perturb_and_map_draws_from_the_distribution(name):
+    solver, _, vertices = SOLVERS[name]
+    theta, n = scores(name, dtype=torch.float64), 200_000
+    many = theta.expand(n, *theta.shape)
+    y = solver(many + solver.noise.sample(many))
+    for vertex in vertices.double():
+        p = solver.log_prob(theta, vertex).exp()
+        share = (y == vertex).reshape(n, -1).all(-1).double().mean()
+        assert abs(share - p) < 4 * (p * (1 - p) / n).sqrt() + 1e-9
+
+
+@pytest.mark.parametrize("name", TRACTABLE)
+def test_a_conditional_draw_solves_to_its_decision_and_together_they_are_the_marginal(name):
+    solver = SOLVERS[name].solver
+    theta, n = scores(name, dtype=torch.float64), 200_000
+    many = theta.expand(n, *theta.shape)
+    free = many + solver.noise.sample(many)
+    tied = solver.conditional(many, solver(free))
+    assert torch.equal(solver(tied), solver(free))
+    spread = free.std(0) / n**0.5
+    assert ((free.mean(0) - tied.mean(0)).abs() < 6 * spread).all()
+    assert ((free.var(0) / tied.var(0) - 1).abs() < 0.03).all()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_scores_that_are_not_finite_are_named_by_row(bad):
+    theta = torch.randn(3, 4)
+    theta[2, 1] = bad
+    with pytest.raises(UserError, match=r"OneHot was given a score of -?(nan|inf) at \[2, 1\] \(row \[2\]\)"):
+        OneHot()(theta)
+
+
+def test_large_scores_whose_sum_overflows_are_fine():
+    theta = torch.full((4,), 3e38)
+    theta[2] = 3.2e38
+    assert TopK(1)(theta).tolist() == [0, 0, 1, 0]
+
+
+def test_wrong_shapes_and_options_say_what_is_wrong():
+    with pytest.raises(UserError, match="cannot choose k=5 of 4 scores"):
+        TopK(5)(torch.randn(4))
+    with pytest.raises(UserError, match="k must be at least 1"):
+        TopK(0)
+    with pytest.raises(UserError, match=r"OneHot takes scores of at least 1 dims, got shape \[\]"):
+        OneHot()(torch.tensor(1.0))
+
+
+def test_a_function_of_a_batch_is_a_solver_of_any_output_shape():
+    solver = FromFunction(lambda batch, factor: (batch.sum((-2, -1)) * factor).round(), event_dim=2)
+    theta = torch.randn(5, 2, 3, 4)
+    y = solver(theta, (2,))
+    assert y.shape == (5, 2)
+    assert torch.equal(y, (theta.sum((-2, -1)) * 2).round())
