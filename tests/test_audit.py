@@ -62,7 +62,8 @@ def test_an_estimator_that_is_gibbs_is_measured_under_that_distribution():
         gibbs = True
 
     noises_ = {
-        row.estimator: row.noise for row in audit(solvers.TopK(k=2), {"a": Gibbs(), "b": estimators.IMLE()}, [4])
+        row.estimator: row.noise
+        for row in audit(solvers.TopK(k=2), {"a": Gibbs(), "b": estimators.IMLE()}, [4], draws=100)
     }
     assert noises_ == {"a": "gibbs", "b": "gumbel"}
 
@@ -169,7 +170,7 @@ class LearnedBaseline(estimators.Score):
 
 def test_an_estimators_own_parameters_are_tuned_in_a_copy():
     estimator = LearnedBaseline()
-    tuned = audit(solvers.OneHot(), {"learned": estimator}, [4], draws=2000, tuning=2000)
+    tuned = audit(solvers.OneHot(), {"learned": estimator}, [4], draws=2000, tuning=1000)
     untuned = audit(solvers.OneHot(), {"learned": estimator}, [4], draws=2000, tuning=0)
     for before, after in zip(untuned, tuned, strict=True):
         assert after.std < before.std / 3

@@ -47,10 +47,9 @@ def test_every_package_passes_its_tests_and_the_checks_of_its_plugin(packages):
 
 def test_the_command_line_finds_them(packages):
     source, target = packages
-    kinds = list(KINDS)
-    code = f"from dbp.components import catalog; print(*(catalog[k].get('made_' + k).__name__ for k in {kinds}))"
+    code = f"from dbp.components import catalog; print(*(catalog[k].claim('made_' + k).source for k in {list(KINDS)}))"
     done = python("-c", code, path=target, cwd=source)
-    assert done.stdout.split() == [f"Made{kind.capitalize()}" for kind in KINDS], done.stderr
+    assert done.stdout.split() == [word for kind in KINDS for word in (f"dbp-made-{kind}", "0.1.0")], done.stderr
 
 
 def test_a_package_is_complete(packages):

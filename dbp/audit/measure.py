@@ -136,7 +136,8 @@ class _Bench:
     def _reference(self, noise: Noise | None) -> list[Reference]:
         if noise not in self._references:
             torch.manual_seed(self.seed)
-            self._references[noise] = reference(self.solver, noise, self.theta, self.losses, self.instance)
+            many = 20 * self.draws  # so that its error is small beside that of an estimator's mean
+            self._references[noise] = reference(self.solver, noise, self.theta, self.losses, self.instance, many)
         return self._references[noise]
 
     def _row(self, name: str, estimator: Estimator, noise: Noise | None, loss: Loss, exact: Reference) -> Row:
