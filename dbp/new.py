@@ -93,7 +93,7 @@ def _words(name: str, kind: str) -> dict[str, str]:
         raise UserError(f"new: there is a module {module!r} already: choose another name, as dbp-{entry}")
     if entry in catalog[kind].claims():
         source = catalog[kind].claims()[entry][0].source
-        raise UserError(f"new: the {kind} name {entry!r} is taken ({source}): choose another, as dbp-my-{name}")
+        raise UserError(f"new: the {kind} name {entry!r} is taken ({source}): choose another, as dbp-my-{entry}")
     words = {
         "distribution": module.replace("_", "-"),
         "module": module,
