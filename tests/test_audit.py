@@ -13,6 +13,7 @@ from dbp import estimators, noises, solvers
 from dbp.audit import Loss, Row, audit, figure, reference, standard_losses, table, write_csv
 from dbp.audit.command import read, run
 from dbp.audit.references import _by_difference, _by_score
+from dbp.cli import main
 from dbp.core import Draw, Target
 from dbp.counting import counted
 from dbp.errors import UserError
@@ -155,7 +156,7 @@ def test_an_estimator_that_does_not_fit_has_a_note():
 class LearnedBaseline(estimators.Score):
     def __init__(self) -> None:
         super().__init__(samples=None)
-        self.baseline = nn.Parameter(torch.tensor(20.0))
+        self.baseline = nn.Parameter(torch.tensor(8.0))
 
     def draw(self, solver: Any, theta: Tensor, instance: Any, target: Target) -> Draw:
         y = solver(self.perturb(solver, theta.detach()), instance)
@@ -174,7 +175,7 @@ def test_an_estimators_own_parameters_are_tuned_in_a_copy():
     untuned = audit(solvers.OneHot(), {"learned": estimator}, [4], draws=2000, tuning=0)
     for before, after in zip(untuned, tuned, strict=True):
         assert after.std < before.std / 3
-    assert estimator.baseline == 20
+    assert estimator.baseline == 8
 
 
 def test_a_row_depends_on_nothing_around_it():
@@ -262,3 +263,10 @@ def test_wrong_words_are_explained(words, message):
 def test_a_mistake_costs_no_import_of_torch():
     code = "import sys; from dbp.audit.command import read; read(['estimator=imle']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_command_line_has_it(tmp_path, capsys):
+    assert main(["audit", "estimator=identity", "n=3", "draws=50", f"output={tmp_path / 'audit'}"]) == 0
+    assert "OneHot(), theta [3]" in capsys.readouterr().out
+    assert main(["audit", "solver=top_j"]) == 2
+    assert "Did you mean 'top_k'" in capsys.readouterr().err

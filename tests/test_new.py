@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dbp.cli import main
 from dbp.errors import UserError
 from dbp.new import KINDS, new_plugin
 
@@ -146,3 +147,13 @@ def test_nothing_is_overwritten(tmp_path):
     with pytest.raises(UserError, match="nothing is overwritten"):
         new_plugin("dbp-mine", "solver", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+
+
+def test_the_command_writes_a_package(tmp_path, capsys):
+    assert main(["new", "plugin", "dbp-mine", "--kind=noise", f"--folder={tmp_path / 'mine'}"]) == 0
+    assert "pip install -e" in capsys.readouterr().out
+    assert (tmp_path / "mine" / "dbp_mine.py").exists()
+    assert main(["new", "plugin", "dbp-mine", "--kind=noise", f"--folder={tmp_path / 'mine'}"]) == 2
+    assert "nothing is overwritten" in capsys.readouterr().err
+    assert main(["new", "plugin", "dbp-mine", "more"]) == 2
+    assert "unexpected 'more'" in capsys.readouterr().err
