@@ -6,6 +6,7 @@ Everything else is in pyproject.toml. Without a compiler the package installs al
 """
 
 import platform
+from copy import copy
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -24,6 +25,10 @@ FLAGS += ["-fno-strict-aliasing", "-pthread", "-Wno-psabi"]
 class BuildKernels(build_ext):
     """Compiles a library that is loaded by path, so that its name carries no Python version."""
 
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = len(SETS)
+
     def get_ext_filename(self, fullname: str) -> str:
         return str(Path(*fullname.split("."))) + ".so"
 
@@ -31,9 +36,9 @@ class BuildKernels(build_ext):
         return []
 
     def build_extension(self, ext: Extension) -> None:
-        temporary, self.build_temp = self.build_temp, str(Path(self.build_temp, ext.name))
-        super().build_extension(ext)
-        self.build_temp = temporary
+        own = copy(self)  # threads build the extensions side by side, each in a folder of its own
+        own.build_temp = str(Path(self.build_temp, ext.name))
+        build_ext.build_extension(own, ext)
 
 
 class AnyPython(bdist_wheel):

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dbp import __version__
+from dbp.audit import command as audit
 from dbp.components import catalog
 from dbp.config import KEYS, compose, to_yaml, validate
 from dbp.errors import UserError
+from dbp.new import KINDS, new_plugin
 from dbp.registry import BUILTIN, Claim, Registry, did_you_mean
 
 STAGES = {
@@ -22,7 +24,7 @@ STAGES = {
     "test": "measure a checkpoint on the test examples",
     "predict": "write what a checkpoint makes of the test examples to output=FILE.npz",
 }
-COMMANDS = [*STAGES, "list"]
+COMMANDS = [*STAGES, "list", "audit", "new"]
 RULES = """
 overrides are KEY=VALUE, KEY.OPTION=VALUE, or the same with two dashes; the value is YAML.
   defaults < the configuration in ckpt_path (without --config) < files in order < overrides in order
@@ -75,6 +77,10 @@ def _command(argv: list[str]) -> int:
     args, rest = parser.parse_known_args(argv)
     if args.command == "list":
         return _list(args.kind, [*filter(None, [args.name]), *rest], args.check)
+    if args.command == "audit":
+        return audit.run(rest)
+    if args.command == "new":
+        return _new(args.name, args.kind, args.folder, rest)
     return _stage(args.command, args.config, rest, args.print_config)
 
 
@@ -94,6 +100,16 @@ def _parser() -> Parser:
     p.add_argument("kind", nargs="?", metavar="KIND", help=", ".join(catalog))
     p.add_argument("name", nargs="?", metavar="NAME", help="show the options of this one")
     p.add_argument("--check", action="store_true", help="import each one and say which fail")
+    text = "compare estimators with the exact gradient of a small problem"
+    commands.add_parser(
+        "audit", help=text, description=f"{text.capitalize()}.", epilog=f"keys:{audit.HELP}", allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter, usage="dbp audit [KEY=VALUE ...]",
+    )  # fmt: skip
+    p = commands.add_parser("new", help="write a package with a component that works", allow_abbrev=False)
+    p.add_argument("what", choices=["plugin"])
+    p.add_argument("name", metavar="NAME", help="of the package, as dbp-mine")
+    p.add_argument("--kind", default="estimator", metavar="KIND", help=", ".join(KINDS))
+    p.add_argument("--folder", help="where to write; default: NAME")
     return parser
 
 
@@ -185,6 +201,14 @@ def _list(kind: str | None, names: list[str], check: bool) -> int:
         return 0
     failures = [_show(registry, check) for registry in ([kinds[kind]] if kind else catalog.values())]
     return 1 if sum(failures) else 0
+
+
+def _new(name: str, kind: str, folder: str | None, rest: list[str]) -> int:
+    if rest:
+        raise UserError(f"unexpected {rest[0]!r}; usage: dbp new plugin NAME [--kind KIND] [--folder FOLDER]")
+    root = _short(new_plugin(name, kind, folder))
+    print(f"{root}: a package with a component that works; try\n  pip install -e {root} && pytest {root}")
+    return 0
 
 
 def _describe(registry: Registry, name: str) -> str:

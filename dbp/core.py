@@ -134,6 +134,7 @@ class Estimator(nn.Module, ABC):
     samples: int | None = None  # decisions drawn for each input, in a new leading dim; None adds no dim
     noise: Noise | None = None
     generator: torch.Generator | None = None
+    gibbs: bool = False  # whether y has probability proportional to exp <theta, y>; else it is solver(theta + noise)
 
     def forward(self, solver: Solver, theta: Tensor, instance: Any = None, target: Target = Target()) -> Draw:
         """Decides, and says how the losses of the decision reach theta.

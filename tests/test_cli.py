@@ -40,7 +40,7 @@ USAGE = [
     (["fit", "estimator..lam=3"], "'estimator..lam=3': an override is written"),
     (["fit", "estimator={name: imle"], "'estimator={name: imle': while parsing a flow mapping"),
     (["list", "estimater"], "unknown kind 'estimater'. Did you mean 'estimator' or 'estimators'?"),
-    (["list", "estimator", "imel"], "unknown estimator 'imel'. Did you mean 'imle'?"),
+    (["list", "estimator", "imel"], "unknown estimator 'imel'. Did you mean 'imle' or 'simple'?"),
     (["list", "estimator", "imle", "lam"], "unexpected 'lam'"),
     (["list", "--chek"], "unexpected '--chek'"),
     (["test", "ckpt_path=nosuch.ckpt"], "ckpt_path=nosuch.ckpt: no such file"),
@@ -51,7 +51,7 @@ USAGE = [
     (["test", "ckpt_path=last", "run=none"], "ckpt_path=last: there is no checkpoint in lightning_logs/none"),
 ]
 CONFIGURATION = [
-    (["estimator=imel"], "unknown estimator 'imel'. Did you mean 'imle'?"),
+    (["estimator=imel"], "unknown estimator 'imel'. Did you mean 'imle' or 'simple'?"),
     (["estimator.betaa=3"], "estimator: estimator 'imle' has no option 'betaa'."),
     (["estimator.lamb=3"], "estimator: estimator 'imle' has no option 'lamb'. Did you mean 'lam'?"),
     (["estimator.lam=abc"], "estimator.lam: expected float, got 'abc'"),
@@ -59,7 +59,10 @@ CONFIGURATION = [
     (["estimator.noise.scal=2"], "estimator.noise: noise 'gumbel' has no option 'scal'. Did you mean 'scale'?"),
     (["solver=top_k", "solver.k=2.5"], "solver.k: expected int, got 2.5"),
     (["solver=top_k"], "solver: solver 'top_k' needs k"),
-    (["estimator=[1]"], "estimator: expected a name (blackbox) or a mapping ({name: blackbox, ...}), got [1]"),
+    (
+        ["estimator=[1]"],
+        "estimator: expected a name (adaptive_imle) or a mapping ({name: adaptive_imle, ...}), got [1]",
+    ),
     (["optimizer.lr=abc"], "optimizer.lr: expected float, got 'abc'"),
     (["optimizer=adan"], "unknown optimizer 'adan'. Did you mean 'adam'"),
     (["scheduler=cosine"], "scheduler: scheduler 'cosine' needs T_max"),

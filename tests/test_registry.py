@@ -34,7 +34,11 @@ def test_the_imported_class_gives_the_same_signature(name: str) -> None:
 
 
 NETWORK = {"name": "mlp", "sizes": [3, 3]}
-REQUIRED: dict[str, Any] = {"dab": {"bridge": NETWORK}, "relax": {"network": NETWORK}, "smooth_sort": {"output": "ranks"}}
+REQUIRED: dict[str, Any] = {
+    "dab": {"bridge": NETWORK},
+    "relax": {"network": NETWORK},
+    "smooth_sort": {"output": "ranks"},
+}
 
 
 @pytest.mark.parametrize("name", catalog["estimator"].claims())

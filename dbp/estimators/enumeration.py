@@ -15,6 +15,8 @@ from dbp.noises import Gumbel
 class _Enumerating(Estimator):
     """Knows `p(y) proportional to exp <theta, y>` over all vertices of a small feasible set."""
 
+    gibbs = True
+
     def __init__(self, joint: int, limit: int) -> None:
         super().__init__()
         if joint < 0:

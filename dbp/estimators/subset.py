@@ -24,6 +24,8 @@ class SIMPLE(Estimator):
         samples: decisions for each input, in a new leading dim.
     """
 
+    gibbs = True
+
     def __init__(self, samples: int | None = None) -> None:
         super().__init__()
         self.samples = samples

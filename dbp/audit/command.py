@@ -1,0 +1,140 @@
+"""`python -m dbp audit`: from words to rows, and what came of it to the screen and to files."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dbp.components import catalog
+from dbp.errors import UserError
+from dbp.registry import did_you_mean
+
+HELP = """
+  solver=one_hot        with options: solver=top_k solver.k=3
+                        "solver={name: spanning_tree, edges: [[0,1],[0,2],[1,2]]}" n=3
+  estimator=a,b,c       names, or "[imle, {name: imle, lam: 10}]"; default: every one that needs no options
+  noise=gumbel          of perturb-and-MAP, where neither the estimator nor the solver has one
+  n=8                   theta has the shape [n], or [n, n] for a solver of matrices (there 3)
+  shape=[3,4]           ... or this one; dims before the event's are decisions that share a loss
+  thetas=3 draws=50000 tuning=200 seed=0
+  output=audit          writes audit.csv and audit.png
+"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line says, read and checked; nothing is imported for it."""
+
+    solver: Mapping[str, Any]
+    estimators: Mapping[str, Mapping[str, Any]]
+    noise: Mapping[str, Any]
+    n: int | None
+    shape: tuple[int, ...] | None
+    counts: Mapping[str, int]
+    output: Path
+
+
+_COUNTS = {"thetas": 3, "draws": 50_000, "tuning": 200, "seed": 0}
+_KEYS = ("solver", "estimator", "noise", "n", "shape", *_COUNTS, "output")
+
+
+def run(words: Sequence[str]) -> int:
+    """Audits what the words (`key=value`) say, prints the table and writes the files; returns the exit code.
+
+    Raises:
+        UserError: what is wrong with the words, the solver or its options.
+    """
+    settings = read(words)
+    from dbp.audit import audit, figure, table, write_csv
+
+    solver = catalog.build("solver", dict(settings.solver))
+    shape = settings.shape or (settings.n or (8 if solver.event_dim < 2 else 3),) * max(1, solver.event_dim)
+    estimators = {label: catalog.build("estimator", dict(spec)) for label, spec in settings.estimators.items()}
+    noise = catalog.build("noise", dict(settings.noise))
+    rows = audit(solver, estimators, shape, noise=noise, progress=True, **settings.counts)
+    files = [settings.output.with_name(settings.output.name + suffix) for suffix in (".csv", ".png")]
+    write_csv(rows, files[0])
+    figure(rows, f"{settings.solver['name']}, theta {list(shape)}").savefig(files[1], dpi=150)
+    print(f"{solver}, theta {list(shape)}\n\n{table(rows)}\n\n{files[0]}  {files[1]}")
+    return 0
+
+
+def read(words: Sequence[str]) -> Settings:
+    """Reads and checks the words.
+
+    Raises:
+        UserError: an unknown key, name or option, or a value of the wrong type.
+    """
+    given = _parse(words)
+    for key in given:
+        if key not in _KEYS:
+            raise UserError(f"audit: there is no key {key!r}.{did_you_mean(key, _KEYS)}\n  keys: {', '.join(_KEYS)}")
+    counts = {key: _count(key, given.get(key, default)) for key, default in _COUNTS.items()}
+    shape, n = given.get("shape"), given.get("n")
+    if shape is not None and not (isinstance(shape, list) and shape):
+        raise UserError(f"audit: shape is a list, as shape=[3,3], got {shape!r}")
+    output = Path(str(given.get("output", "audit")))
+    if not output.parent.is_dir():
+        raise UserError(f"audit: output={output}: there is no folder {output.parent}")
+    return Settings(
+        catalog.complete("solver", given.get("solver", "one_hot")),
+        _estimators(given.get("estimator")),
+        catalog.complete("noise", given.get("noise", "gumbel")),
+        None if n is None else _count("n", n),
+        None if shape is None else tuple(_count("shape", size) for size in shape),
+        counts,
+        output,
+    )
+
+
+def _parse(words: Sequence[str]) -> dict[str, Any]:
+    for word in words:
+        if "=" not in word:
+            raise UserError(f"audit: {word!r}: what is to be audited is said by KEY=VALUE\n  keys: {', '.join(_KEYS)}")
+    try:
+        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([_named(word.removeprefix("--")) for word in words]))
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        raise UserError(f"audit: {' '.join(str(error).split())}") from error
+    assert isinstance(parsed, dict)
+    return {str(key): value for key, value in parsed.items()}
+
+
+def _named(word: str) -> str:
+    """`solver=top_k` as `solver.name=top_k`, so that `solver.k=3` adds to it."""
+    key, _, value = word.partition("=")
+    return f"{key}.name={value}" if key in ("solver", "noise") and not value.startswith("{") else word
+
+
+def _estimators(given: Any) -> dict[str, Mapping[str, Any]]:
+    if given is None:
+        return {name: catalog.complete("estimator", name) for name in catalog["estimator"].claims() if _complete(name)}
+    specs = given.split(",") if isinstance(given, str) else given if isinstance(given, list) else [given]
+    found: dict[str, Mapping[str, Any]] = {}
+    for spec in specs:
+        full = catalog.complete("estimator", spec.strip() if isinstance(spec, str) else spec)
+        found[_label(spec, full["name"])] = full
+    return found
+
+
+def _complete(name: str) -> bool:
+    """Whether an estimator needs no options, and a plugin that is broken is left alone."""
+    try:
+        return all(option.default is not None for option in catalog["estimator"].signature(name).options.values())
+    except UserError:
+        return False
+
+
+def _label(spec: Any, name: str) -> str:
+    options = [f"{k}={v}" for k, v in spec.items() if k != "name"] if isinstance(spec, Mapping) else []
+    return f"{name}({', '.join(options)})" if options else name
+
+
+def _count(key: str, value: Any) -> int:
+    least = 0 if key in ("seed", "tuning") else 1
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"audit: {key} is a whole number, at least {least}, got {value!r}")
+    return value
