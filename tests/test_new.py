@@ -29,7 +29,12 @@ def packages(tmp_path_factory):
 
 
 def python(*args, path, cwd):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [path, ROOT])), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(map(str, [path, ROOT])),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # dbp's is named below, whether dbp is installed or not
+    }
     command = [sys.executable, *map(str, args)]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 

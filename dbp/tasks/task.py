@@ -127,9 +127,8 @@ class Task(LightningModule, ABC):
 
     def _report(self, split: str) -> None:
         meters = self._meters_of(split)
-        values = {f"{split}/{name}": meter.compute() for name, meter in meters.items()}
-        self.log_dict(values, prog_bar=split == "val")
-        for meter in meters.values():
+        for name, meter in meters.items():
+            self.log(f"{split}/{name}", meter.compute(), prog_bar=(split, name) == ("val", "loss"))
             meter.reset()
 
     def _meters_of(self, split: str) -> Any:
