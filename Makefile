@@ -6,10 +6,10 @@ RUN := .venv/bin/python -m dbp
 DATA ?= data
 export MPLBACKEND := agg
 
-.PHONY: help demo test lint bench results clean
+.PHONY: help demo test lint audit bench bench-solvers bench-check results clean
 
 help:  ## list the targets
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 12
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 15
 
 .venv/installed: pyproject.toml setup.py constraints.txt $(wildcard dbp/solvers/native/src/*)
 	$(PYTHON) -m venv .venv
@@ -29,8 +29,19 @@ lint: .venv/installed
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
+bench-solvers: .venv/installed  ## every solver against what people use today, into benchmarks/results.md
+	$(PIP) -q -e '.[dev,bench]'
+	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.solvers
+
+bench-check: .venv/installed  ## the same, as a gate at half of the ratios that are aimed at
+	$(PIP) -q -e '.[dev,bench]'
+	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.solvers --check
+
+audit: .venv/installed  ## how good each estimator's gradient is, on a top-k choice
+	$(RUN) audit solver=top_k solver.k=3 n=8 noise=gumbel
+
 bench: .venv/installed  ## the training loop against a hand-written one, on MNIST (DATA=FOLDER if you have it)
-	.venv/bin/python benchmarks/training.py data.root=$(DATA)
+	.venv/bin/python -m benchmarks.training data.root=$(DATA)
 
 results: .venv/installed  ## the numbers of docs/results.md: six runs of five epochs on MNIST; DATA=FOLDER if you have it
 	for config in identity imle; do for seed in 0 1 2; do \

@@ -193,9 +193,14 @@ def table(name: str, rows: list[tuple[Case, dict[str, Timing]]]) -> str:
     lines.append("| --- " * (len(names) + 1) + "|")
     for case, timings in rows:
         ours = timings[names[0]].seconds / case.batch * 1e6
-        ratios = [f"{ratio(case, timings, peer):.3g} x" for peer in names[1:]]
-        lines.append(f"| {case.name} | " + " | ".join([f"{ours:.3g}", *ratios]) + " |")
+        ratios = [f"{_short(ratio(case, timings, peer))} x" for peer in names[1:]]
+        lines.append(f"| {case.name} | " + " | ".join([_short(ours), *ratios]) + " |")
     return "\n".join([*lines, ""])
+
+
+def _short(number: float) -> str:
+    """Three digits, and no exponents."""
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def ratio(case: Case, timings: dict[str, Timing], peer: str) -> float:

@@ -1,6 +1,6 @@
 """`dbp fit` against a hand-written PyTorch loop of the same model: batches a second of CPU time, in one process.
 
-    python benchmarks/training.py [data.root=FOLDER]
+    python -m benchmarks.training [data.root=FOLDER]
 
 Both train the k-subset DVAE on MNIST with Adam and batches of 100; the loop has no metrics, no logging, no checkpoints.
 The two are interleaved, a round of each at a time, on one thread; the ratio is the median over the rounds.

@@ -7,30 +7,11 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from graphs import both, complete, integers, rng, values
 
 from dbp import UserError
 from dbp.solvers import GraphMatching, PerfectMatching, quadratic
 from dbp.solvers.graphs import grid_edges
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def integers(*shape, low=-9, high=10, seed=0):
-    return torch.randint(low, high, shape, generator=rng(seed)).float()
-
-
-def values(y, theta):
-    return (y * theta).sum(-1)
-
-
-def both(edges):
-    return (*edges, *((j, i) for i, j in edges))
-
-
-def complete(n):
-    return tuple((i, j) for j in range(n) for i in range(j))
 
 
 @pytest.mark.parametrize("edges", [grid_edges(4, 4), grid_edges(5, 6), complete(12)], ids=["4x4", "5x6", "K12"])

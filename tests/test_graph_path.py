@@ -4,32 +4,13 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from graphs import both, complete, integers, rng, values
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import bellman_ford
 
 from dbp import UserError
 from dbp.solvers import GraphPath
 from dbp.solvers.graphs import grid_edges
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def integers(*shape, low=-9, high=10, seed=0):
-    return torch.randint(low, high, shape, generator=rng(seed)).float()
-
-
-def values(y, theta):
-    return (y * theta).sum(-1)
-
-
-def both(edges):
-    return (*edges, *((j, i) for i, j in edges))
-
-
-def complete(n):
-    return tuple((i, j) for j in range(n) for i in range(j))
 
 
 def random_graphs(count, seed):

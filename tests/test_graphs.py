@@ -4,30 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from graphs import both, complete, integers, values
 
 from dbp.solvers import GraphMatching, GraphPath, PerfectMatching
 from dbp.solvers.graphs import grid_edges
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def integers(*shape, low=-9, high=10, seed=0):
-    return torch.randint(low, high, shape, generator=rng(seed)).float()
-
-
-def values(y, theta):
-    return (y * theta).sum(-1)
-
-
-def complete(n):
-    return tuple((i, j) for j in range(n) for i in range(j))
-
-
-def both(edges):
-    return (*edges, *((j, i) for i, j in edges))
-
 
 PAIRS = GraphMatching((3, 4), ((0, 1), (1, 2)), both(((0, 1), (1, 2), (2, 3), (0, 2))))
 SOLVERS = {

@@ -5,8 +5,8 @@ from functools import partial
 import pytest
 import torch
 from examples import ESTIMATORS, estimator
-from pytorch_lightning import Trainer
 from torch import nn
+from training import train
 
 from dbp.data import SlotsData
 from dbp.estimators import Blackbox, Identity, Score
@@ -55,7 +55,7 @@ def test_accumulated_batches_give_the_gradient_of_the_whole(est):
     for batch_size, accumulate in ((64, 1), (16, 4)):
         torch.manual_seed(0)
         task = Slots(OneHot(), est, items=4, slots=2, hidden=(8,), optimizer=partial(torch.optim.SGD, lr=0.1))
-        run(task, SlotsData(items=4, size=64, batch_size=batch_size), accumulate_grad_batches=accumulate)
+        train(task, SlotsData(items=4, size=64, batch_size=batch_size), accumulate_grad_batches=accumulate)
         weights.append(task.encoder[0].weight.detach())
     torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-6)
 
@@ -65,19 +65,5 @@ def test_accumulated_batches_give_the_gradient_of_the_whole(est):
 def test_every_precision_trains(name, precision):
     est = Score(2, Normal()) if name.startswith("score") else estimator(name)
     task = Slots(OneHot(), est, items=4, slots=2, hidden=(8,))
-    run(task, SlotsData(items=4, size=32, batch_size=16), precision=precision)
+    train(task, SlotsData(items=4, size=32, batch_size=16), precision=precision)
     assert all(p.isfinite().all() for p in task.parameters())
-
-
-def run(task, data, **options):
-    trainer = Trainer(
-        max_epochs=1,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        **options,
-    )
-    trainer.fit(task, data)

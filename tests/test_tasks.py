@@ -4,8 +4,8 @@ from functools import partial
 import pytest
 import torch
 from examples import ESTIMATORS, estimator
-from pytorch_lightning import Trainer
 from torch import nn
+from training import train
 
 from dbp.data import Digits, SlotsData
 from dbp.errors import UserError
@@ -22,21 +22,6 @@ def dvae(est, solver=None, **options):
 
 def slots(est, **options):
     return Slots(OneHot(), est, items=4, slots=2, hidden=(16,), **options)
-
-
-def train(task, data, epochs=1, **options):
-    trainer = Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        **options,
-    )
-    trainer.fit(task, data)
-    return trainer
 
 
 TASKS = {"dvae": (dvae, lambda: torch.rand(100, 8, 8)), "slots": (slots, lambda: torch.randn(100, 4, 1))}
