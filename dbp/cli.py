@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dbp import __version__
+from dbp import __version__, kernels
 from dbp.audit import command as audit
 from dbp.components import catalog
 from dbp.config import KEYS, compose, to_yaml, validate
@@ -215,13 +215,15 @@ def _describe(registry: Registry, name: str) -> str:
     claim, signature = registry.claim(name), registry.signature(name)
     options = [f"  {option}" for option in signature.options.values()] or ["  none"]
     lines = [f"{registry.kind} {name}  ({claim.value}, {claim.source})", "", signature.doc or "(no docstring)", ""]
-    return "\n".join([*lines, "options:", *options])
+    running = ["", f"kernels: {kernels.status()}"] if registry.kind == "solver" else []
+    return "\n".join([*lines, "options:", *options, *running])
 
 
 def _show(registry: Registry, check: bool) -> int:
     """Prints one kind; returns how many of its components fail."""
     failures = 0
-    print(f"{registry.plural}  (entry points: {registry.group})")
+    running = f"; kernels: {kernels.status()}" if registry.kind == "solver" else ""
+    print(f"{registry.plural}  (entry points: {registry.group}{running})")
     for name, claims in registry.claims().items():
         for claim in claims:
             print(f"  {name:<18}{claim.source:<22}{claim.value}{_clash(claim, claims)}")

@@ -3,7 +3,8 @@
 How to add one: README.md in this folder.
 """
 
-from dbp.solvers.native.library import call, serves, status, widen
+from dbp.kernels import status
+from dbp.solvers.native.library import call, serves, widen
 from dbp.solvers.native.operator import operator
 
 __all__ = ["call", "operator", "serves", "status", "widen"]

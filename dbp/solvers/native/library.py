@@ -1,44 +1,18 @@
-"""Loads the kernels, says whether they are in use, and calls them."""
+"""Calls the kernels."""
 
 import ctypes
 import functools
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from dbp import kernels
 from dbp.errors import UserError
 
 _SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 _OUT_OF_MEMORY = -1
-_SETS = ("kernels", "kernels_avx2", "kernels_avx512")
-
-
-def _load() -> tuple[ctypes.CDLL | None, str]:
-    if os.environ.get("DBP_NATIVE") == "0":
-        return None, "torch (DBP_NATIVE=0)"
-    if not _path("kernels").exists():
-        return None, "torch (installed without a C++ compiler)"
-    try:
-        best = ctypes.CDLL(str(_path("kernels"))).dbp_best_instruction_set()
-        name = next(name for name in reversed(_SETS[: best + 1]) if _path(name).exists())
-        return ctypes.CDLL(str(_path(name))), f"native ({name})"
-    except OSError as error:
-        return None, f"torch ({error})"
-
-
-def _path(name: str) -> Path:
-    return Path(__file__).with_name(f"{name}.so")
-
-
-_LIBRARY, _STATUS = _load()
-
-
-def status() -> str:
-    """What the solvers run on: `native (kernels_avx512)`, or `torch` with the reason why no kernel is used."""
-    return _STATUS
+_LIBRARY, _ = kernels.load()  # now, where torch.compile does not look
 
 
 def serves(theta: Tensor) -> bool:
