@@ -7,7 +7,7 @@ import os
 import pickle
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,9 +74,9 @@ def fit(config: Mapping[str, Any], checkpoint: Path | None = None) -> Result:
 def evaluate(stage: str, config: Mapping[str, Any], checkpoint: Path) -> Result:
     """Validates or tests a checkpoint; the metrics of a test join the line of its epoch in the run's metrics.csv."""
     with _quietly():
-        trainer, place = _trainer(config, None), folder.folder_of(checkpoint)
+        place = folder.folder_of(checkpoint)
         pictures = callbacks.SavedPictures(place or checkpoint.parent)
-        trainer.callbacks.append(pictures)  # type: ignore[attr-defined]
+        trainer = _trainer(config, None, more=[pictures])
         task, data = build_task(config), _data(config)
         found = getattr(trainer, stage)(
             task, datamodule=data, ckpt_path=str(checkpoint), weights_only=True, verbose=False
@@ -133,10 +133,12 @@ def _data(config: Mapping[str, Any]) -> pl.LightningDataModule:
     return catalog.build("data", spec)
 
 
-def _trainer(config: Mapping[str, Any], place: Path | None, start: Path | None = None) -> pl.Trainer:
+def _trainer(
+    config: Mapping[str, Any], place: Path | None, start: Path | None = None, more: Sequence[pl.Callback] = ()
+) -> pl.Trainer:
     options = {"enable_progress_bar": sys.stdout.isatty(), **config["trainer"]}
     plugins = options.pop("plugins", None) or []
-    found = _callbacks(config, place, start)
+    found = [*_callbacks(config, place, start), *more]
     if options["enable_progress_bar"]:
         found.append(callbacks.ProgressBar())
     fixed: dict[str, Any] = {
