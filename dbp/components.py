@@ -124,6 +124,7 @@ callbacks = Registry(
         "early_stopping": "pytorch_lightning.callbacks:EarlyStopping",
         "last": "dbp.callbacks:Last",
         "lr_monitor": "pytorch_lightning.callbacks:LearningRateMonitor",
+        "monitor": "dbp.monitor:Monitor",
         "pictures": "dbp.callbacks:Pictures",
         "swa": "pytorch_lightning.callbacks:StochasticWeightAveraging",
         "timer": "pytorch_lightning.callbacks:Timer",

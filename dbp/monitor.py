@@ -1,0 +1,79 @@
+"""What happens at the decision while a network trains: collapse, dead gradients, wandering parameters."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from dbp.counting import counted
+from dbp.errors import UserError
+
+
+class Monitor(Callback):
+    """Looks at every n-th training step, and logs its means over the epoch to every logger.
+
+    decision/theta_norm: the norm of an input's scores, which shrinks or grows without bound when costs collapse;
+    decision/gradient_norm: the norm of the gradient that they receive, as it arrives (a mean over the batch, and the
+    loss scale, are in it); decision/zero_gradients: the share of inputs that receive none; decision/solver_calls: calls
+    in a step, backward included; and `estimator/<name>`: every scalar buffer and parameter of the estimator (adaptive
+    lambda, temperature, the error of a bridge).
+
+    It turns on with `callbacks.monitor={}` and needs no help from tasks or estimators.
+
+    Args:
+        every_n_steps: how often it looks.
+    """
+
+    def __init__(self, every_n_steps: int = 50) -> None:
+        if every_n_steps < 1:
+            raise UserError(f"monitor: every_n_steps must be at least 1, got {every_n_steps}")
+        self.every = every_n_steps
+        self._hook: RemovableHandle | None = None
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx % self.every == 0:
+            self._norms: list[Tensor] = []
+            self._gradients: list[Tensor] = []
+            self._calls: list[list[int]] = []
+            self._hook = pl_module.estimator.register_forward_pre_hook(self._watch)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self._hook is None:
+            return
+        self._hook.remove()
+        self._hook = None
+        for name, value in {**self._of_decisions(), **_of_estimator(pl_module.estimator)}.items():
+            pl_module.log(name, value, on_step=False, on_epoch=True)
+
+    def _watch(self, module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        solver, theta, *rest = args
+        twin, calls = counted(solver)
+        self._calls.append(calls)
+        self._norms.append(_norms(theta.detach(), solver.event_dim))
+        if theta.requires_grad:
+            theta.register_hook(lambda grad: self._gradients.append(_norms(grad.detach(), solver.event_dim)))
+        return (twin, theta, *rest)
+
+    def _of_decisions(self) -> dict[str, Tensor | float]:
+        values: dict[str, Tensor | float] = {"decision/solver_calls": float(sum(map(len, self._calls)))}
+        if self._norms:
+            values["decision/theta_norm"] = torch.cat(self._norms).mean()
+        if self._gradients:
+            norms = torch.cat(self._gradients)
+            values["decision/gradient_norm"] = norms.mean()
+            values["decision/zero_gradients"] = (norms == 0).float().mean()
+        return values
+
+
+def _norms(x: Tensor, event_dim: int) -> Tensor:
+    """The norm of each input, `[inputs]`."""
+    event = x.shape[x.ndim - event_dim :].numel()
+    return torch.linalg.vector_norm(x.float().reshape(-1, event), dim=-1)
+
+
+def _of_estimator(estimator: torch.nn.Module) -> dict[str, Tensor]:
+    state = [*estimator.named_buffers(), *estimator.named_parameters()]
+    return {f"estimator/{name}": value.detach().float() for name, value in state if value.ndim == 0}
