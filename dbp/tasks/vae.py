@@ -132,13 +132,13 @@ class VAE(Task):
 
     @torch.no_grad()
     def figures(self, batch: Any) -> "dict[str, Figure]":
-        from dbp.plots import gallery, reconstructions
+        from dbp.plots import pages, reconstructions
 
         seen = self.predict_step(batch, 0)
         generator = torch.Generator(self.device).manual_seed(0)
         return {
             "reconstructions": reconstructions(seen["images"], _tiles(seen["codes"]), seen["reconstructions"]),
-            "samples": gallery(self.generate(40, generator)),
+            "samples": pages(self.generate(40, generator)),
         }
 
     def _flat(self, batch: Any) -> Tensor:
