@@ -54,9 +54,9 @@ results-vae: .venv/installed  ## seventeen estimators on one variational autoenc
 	.venv/bin/python -m benchmarks.vae data.root=$(DATA)
 
 results-sorting: .venv/installed  ## sorting five numbers through a hard layer, by two models, against smooth layers
-	for model in dense lstm; do for layer in estimator.gamma=10 estimator=straight_through task.soft=tanh task.soft=elu; do \
-	  run="run=sorting-$$model-$${layer##*[.=]}"; \
-	  $(RUN) fit --config configs/sorting/$$model.yaml $$run $$layer ckpt_path=last && \
+	for model in dense lstm; do for layer in dab: straight:estimator=straight_through tanh:task.soft=tanh elu:task.soft=elu; do \
+	  run="run=sorting-$$model-$${layer%%:*}"; \
+	  $(RUN) fit --config configs/sorting/$$model.yaml $$run $${layer#*:} ckpt_path=last && \
 	  $(RUN) test $$run ckpt_path=last || exit; \
 	done; done
 
