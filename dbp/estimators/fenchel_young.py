@@ -52,7 +52,7 @@ class FenchelYoung(Perturbed):
             return Draw(y, instead(loss))
         noisy = self.move(theta, self.draws(theta))
         y = solver(noisy, instance)
-        loss = dot(noisy, y, solver.event_dim).mean(0) - dot(theta[0], best, solver.event_dim)
+        loss = dot(noisy, y, solver.event_dim).mean(0) - dot(theta, best, solver.event_dim)
         return Draw(y.mean(0), instead(loss))
 
     def perturb(self, solver: Solver, theta: Tensor) -> Tensor:
