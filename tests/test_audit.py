@@ -134,7 +134,7 @@ def test_counting_leaves_the_solver_as_it_is():
     twin, calls = counted(solver)
     twin(torch.randn(3, 2, 5))
     solver(torch.randn(7, 5))
-    assert calls == [6]
+    assert [call.inputs for call in calls] == [6]
     assert isinstance(twin, solvers.TopK)
     assert twin.k == 2
 

@@ -150,7 +150,7 @@ class _Bench:
             began = perf_counter()
             chunks.append(self._gradients(estimator, loss, count))
             fastest = min(fastest, (perf_counter() - began) / (count * len(self.theta)))
-        calls = sum(self.calls) / (self.draws * len(self.theta) * self.decisions)
+        calls = sum(call.inputs for call in self.calls) / (self.draws * len(self.theta) * self.decisions)
         found = _compare(torch.cat(chunks, 1), exact)
         return replace(found, estimator=name, loss=loss.name, noise=_describe(noise), calls=calls, seconds=fastest)
 
