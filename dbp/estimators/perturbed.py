@@ -19,7 +19,8 @@ class Perturbed(Estimator):
 
     Subtracting the other samples' mean leaves the estimate unbiased and its variance finite as the noise vanishes.
     Antithetic samples come in pairs, Z and -Z, and have half their difference in its place: a central difference.
-    Multiplicative noise, theta exp(Z - scale^2 / 2) with Z normal, keeps the sign of every score.
+    Multiplicative noise, theta exp(Z - scale^2 / 2) with Z normal, keeps the sign of every score: it is for scores that
+    all have one sign, such as costs by softplus, as a positive and a negative one never change places.
 
     Source: Berthet, Blondel, Teboul, Cuturi, Vert, Bach, "Learning with differentiable perturbed optimizers", NeurIPS
     2020; multiplicative: Dalle, Baty, Bouvier, Parmentier, 2022 (arXiv:2207.13513).
