@@ -23,7 +23,7 @@ class Loss(NamedTuple):
 
 
 def standard_losses(size: int, seed: int = 0, right: Tensor | None = None) -> list[Loss]:
-    """`<c, y>`, `|A y - b|^2 / size` and `<w, tanh(W y + v)>` of so many numbers: random, but for c = -right if given."""
+    """`<c, y>`, `|A y - b|^2 / size` and `<w, tanh(W y + v)>` of so many numbers: random, or c = -right."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
