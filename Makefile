@@ -6,10 +6,11 @@ RUN := .venv/bin/python -m dbp
 DATA ?= data
 export MPLBACKEND := agg
 
-.PHONY: help demo test lint audit bench bench-solvers bench-check results results-vae results-sorting clean
+.PHONY: help demo test lint audit bench bench-solvers bench-estimators bench-check results results-vae results-sorting \
+	clean
 
 help:  ## list the targets
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 15
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 18
 
 .venv/installed: pyproject.toml setup.py constraints.txt $(wildcard dbp/solvers/native/src/*)
 	$(PYTHON) -m venv .venv
@@ -33,9 +34,14 @@ bench-solvers: .venv/installed  ## every solver against what people use today, i
 	$(PIP) -q -e '.[dev,bench]'
 	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.solvers
 
-bench-check: .venv/installed  ## the same, as a gate at half of the ratios that are aimed at
+bench-estimators: .venv/installed  ## steps of estimators against other projects' code, into benchmarks/estimators.md
+	$(PIP) -q -e '.[dev,bench]'
+	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.estimators
+
+bench-check: .venv/installed  ## both, as a gate at half of the ratios that are aimed at
 	$(PIP) -q -e '.[dev,bench]'
 	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.solvers --check
+	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.estimators --check
 
 audit: .venv/installed  ## how good each estimator's gradient is, on a top-k choice
 	$(RUN) audit solver=top_k solver.k=3 n=8 noise=gumbel

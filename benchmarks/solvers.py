@@ -1,22 +1,21 @@
 """Solvers against what people use for the same work: `python -m benchmarks.solvers [WORK ...]` writes results.md.
 
 To add a work: a function that yields a `Case` for each size, listed in WORKS. Ours comes first among its candidates; a
-slow peer is given a slice of the batch; one that is not installed is left out (NEEDS). With `--check` it writes nothing
-and fails where ours is not ahead by half of the target.
+slow peer is given a slice of the batch; one that is not installed is left out (`report.NEEDS`). With `--check` it
+writes nothing and fails where ours is not ahead by half of the target.
 """
 
-import importlib.util
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from benchmarks import combinatorial, graphs, peers
-from benchmarks.timing import Candidates, Timing, interleave
+from benchmarks.report import Case, Work, run
+from benchmarks.timing import Candidates
 from dbp.solvers import GridPath, Knapsack, Matching, Rank, SpanningTree, TopK, Tour, native
 from dbp.solvers.choices import top_k_torch
 from dbp.solvers.orders import rank_torch
@@ -24,27 +23,6 @@ from dbp.solvers.packing import knapsack_torch
 from dbp.solvers.paths import grid_path
 from dbp.solvers.tours import tour_highs
 from dbp.solvers.trees import spanning_tree_torch
-
-RESULTS = Path(__file__).with_name("results.md")
-
-
-@dataclass(frozen=True)
-class Case:
-    """One row of a table: candidates that solve `batch` instances in a call, ours first.
-
-    Args:
-        slices: for peers that get only a slice of the batch, how many instances that is.
-        targets: for peers, the ratio that ours is to reach.
-    """
-
-    name: str
-    batch: int
-    candidates: Candidates
-    slices: Mapping[str, int] = field(default_factory=dict)
-    targets: Mapping[str, float] = field(default_factory=dict)
-
-
-Work = Callable[[], Iterator[Case]]
 
 
 def grid_paths() -> Iterator[Case]:
@@ -179,65 +157,12 @@ WORKS: dict[str, Work] = {
     "knapsack": knapsacks,
     "tour": tours,
 }
-NEEDS = {"rustworkx": "rustworkx", "networkx": "networkx", "lapx": "lap", "OR-Tools": "ortools"}
 
 
-def measure(work: Work) -> list[tuple[Case, dict[str, Timing]]]:
-    return [(case, interleave({n: c for n, c in case.candidates.items() if _is_here(n)})) for case in work()]
-
-
-def table(name: str, rows: list[tuple[Case, dict[str, Timing]]]) -> str:
-    """A Markdown table: ours in microseconds for an instance, the peers as multiples of it."""
-    names = [n for n in rows[0][0].candidates if n in rows[0][1]]
-    lines = [f"## {name}", "", "| | " + " | ".join([f"{names[0]} (us)", *names[1:]]) + " |"]
-    lines.append("| --- " * (len(names) + 1) + "|")
-    for case, timings in rows:
-        ours = timings[names[0]].seconds / case.batch * 1e6
-        ratios = [f"{_short(ratio(case, timings, peer))} x" for peer in names[1:]]
-        lines.append(f"| {case.name} | " + " | ".join([_short(ours), *ratios]) + " |")
-    return "\n".join([*lines, ""])
-
-
-def _short(number: float) -> str:
-    """Three digits, and no exponents."""
-    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
-
-
-def ratio(case: Case, timings: dict[str, Timing], peer: str) -> float:
-    """How many times as long as ours a peer takes for an instance."""
-    return timings[peer].ratio * case.batch / case.slices.get(peer, case.batch)
-
-
-def behind(case: Case, timings: dict[str, Timing]) -> Iterator[str]:
-    """The peers to which ours keeps less than half of the distance it is to keep."""
-    for peer, target in case.targets.items():
-        if peer in timings and (measured := ratio(case, timings, peer)) < target / 2:
-            yield f"{case.name}: {measured:.3g} x {peer}, of {target:g} x\n"
-
-
-def _is_here(name: str) -> bool:
-    return name not in NEEDS or importlib.util.find_spec(NEEDS[name]) is not None
-
-
-def main(names: list[str], check: bool) -> int:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    results = {name: measure(WORKS[name]) for name in names or WORKS}
-    if check:
-        late = [line for rows in results.values() for case, timings in rows for line in behind(case, timings)]
-        sys.stdout.write("".join(late) or "all within half of their targets\n")
-        return int(bool(late))
+if __name__ == "__main__":
     head = (
         "# Solvers, side by side\n\nMicroseconds for one instance on one thread, float32; the others as multiples of "
         f"it.\nWritten by `python -m benchmarks.solvers`. {platform.machine()}, torch {torch.__version__}, "
         f"{native.status()}.\n"
     )
-    text = "\n".join([head, *(table(name, rows) for name, rows in results.items())])
-    sys.stdout.write(text)
-    if not names:
-        RESULTS.write_text(text)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main([name for name in sys.argv[1:] if name != "--check"], "--check" in sys.argv))
+    sys.exit(run(WORKS, head, Path(__file__).with_name("results.md"), sys.argv[1:]))

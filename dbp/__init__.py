@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dbp.components import build
     from dbp.core import Draw, Estimator, Noise, Solver, Target, Tractable
     from dbp.errors import Unsupported, UserError
+    from dbp.export import without_estimators
     from dbp.gradients import only_gradient, pull_back, straight_through
     from dbp.layer import Layer, SumOfGammaNoiseDistribution, TargetDistribution, imle, perturbed
     from dbp.run import load
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 _HOME = {
     "build": "components",
     "load": "run",
+    "without_estimators": "export",
     **dict.fromkeys(("Draw", "Estimator", "Noise", "Solver", "Target", "Tractable"), "core"),
     **dict.fromkeys(("Unsupported", "UserError"), "errors"),
     **dict.fromkeys(("only_gradient", "pull_back", "straight_through"), "gradients"),
@@ -55,6 +57,7 @@ __all__ = [
     "solvers",
     "straight_through",
     "tasks",
+    "without_estimators",
 ]
 
 

@@ -10,6 +10,7 @@ joint decision.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -41,6 +42,13 @@ class Noise(ABC):
             f"{type(self).__name__} noise has no differentiable density; "
             "use normal, gumbel or logistic noise, or an estimator that needs none (imle, identity, straight_through)"
         )
+
+    @torch.compiler.disable
+    def score(self, value: Tensor) -> Tensor:
+        """The derivative of the log-density of each element; no gradient."""
+        with torch.enable_grad():
+            leaf = value.detach().requires_grad_()
+            return torch.autograd.grad(self.log_prob(leaf).sum(), leaf)[0]
 
 
 class Solver(ABC):
@@ -113,6 +121,11 @@ class Target(NamedTuple):
     theta: Tensor | None = None
 
 
+def without_autocast(device: str) -> AbstractContextManager[Any]:
+    """Turns autocast off, if it is on: to enter a context takes as long as two small operations."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+
+
 def unchanged(losses: Tensor) -> Tensor:
     """The surrogate of an estimator whose gradient needs nothing but autograd through y."""
     return losses
@@ -134,6 +147,7 @@ class Estimator(nn.Module, ABC):
     samples: int | None = None  # decisions drawn for each input, in a new leading dim; None adds no dim
     noise: Noise | None = None
     generator: torch.Generator | None = None
+    averages: bool = False  # whether y is the mean of the samples, and has no dim for them
     gibbs: bool = False  # whether y has probability proportional to exp <theta, y>; else it is solver(theta + noise)
 
     def forward(self, solver: Solver, theta: Tensor, instance: Any = None, target: Target = Target()) -> Draw:
@@ -150,7 +164,7 @@ class Estimator(nn.Module, ABC):
             A `Draw`: `y` of `[*samples, *batch, *event]`, and the `surrogate` to apply to its losses.
         """
         device = theta.device.type
-        with torch.autocast(device, enabled=False):
+        with without_autocast(device):
             scores = theta.to(torch.promote_types(theta.dtype, torch.float32))
             y, surrogate = self._decide(solver, scores, instance, target)
         if not torch.is_autocast_enabled(device):
@@ -160,13 +174,13 @@ class Estimator(nn.Module, ABC):
     def _decide(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
         if not self.training:
             return Draw(solver(theta, instance))
-        if self.samples is not None:
+        if self.samples is not None and not self.averages:
             theta = theta.expand(self.samples, *theta.shape)
         return self.draw(solver, theta, instance, target)
 
     @abstractmethod
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        """The decision and the surrogate, for theta that already has its samples dim."""
+        """The decision and the surrogate, for theta that already has its samples dim (not if y averages them)."""
 
     def perturb(self, solver: Solver, theta: Tensor) -> Tensor:
         """`theta + Z`, or theta itself where the estimator has no noise."""
@@ -175,7 +189,7 @@ class Estimator(nn.Module, ABC):
     @torch.no_grad()
     def sample(self, solver: Solver, theta: Tensor, instance: Any = None) -> Tensor:
         """A decision as training draws it, `solver(theta + Z)`, in eval mode too; no gradient."""
-        with torch.autocast(theta.device.type, enabled=False):
+        with without_autocast(theta.device.type):
             scores = theta.to(torch.promote_types(theta.dtype, torch.float32))
             return solver(self.perturb(solver, scores), instance).to(theta.dtype)
 

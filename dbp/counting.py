@@ -1,7 +1,8 @@
-"""How often a solver is called, measured at the solver."""
+"""How often a solver is called, and how long it takes, measured at the solver."""
 
 from copy import copy
-from typing import Any, TypeVar
+from time import perf_counter
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
@@ -10,13 +11,22 @@ from dbp.core import Solver
 S = TypeVar("S", bound=Solver)
 
 
-def counted(solver: S) -> tuple[S, list[int]]:
-    """The same solver, of a subclass of its class, and a list that grows by the number of inputs of each call."""
-    calls: list[int] = []
+class Call(NamedTuple):
+    """One call of a solver: how many inputs, and how long it was busy (on CUDA: until its work was queued)."""
+
+    inputs: int
+    seconds: float
+
+
+def counted(solver: S) -> tuple[S, list[Call]]:
+    """The same solver, of a subclass of its class, and a list that grows by each call."""
+    calls: list[Call] = []
 
     def solve(self: Any, theta: Tensor, instance: Any) -> Tensor:
-        calls.append(theta.shape[: theta.ndim - self.event_dim].numel())
-        return type(solver).solve(self, theta, instance)
+        began = perf_counter()
+        y = type(solver).solve(self, theta, instance)
+        calls.append(Call(theta.shape[: theta.ndim - self.event_dim].numel(), perf_counter() - began))
+        return y
 
     twin = copy(solver)
     cls = type(type(solver).__name__, (type(solver),), {"solve": solve, "__slots__": ()})

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from dbp.core import Draw
+from dbp.core import Draw, without_autocast
 from dbp.shapes import align
 
 
@@ -31,7 +31,8 @@ def pull_back(y: Tensor, theta: Tensor, pullback: Callable[[Tensor], Tensor]) ->
     The gradient that reaches a layer has been multiplied by whatever reduces and scales the losses: the mean over the
     batch, gradient accumulation, the fp16 loss scale. A pullback that is not linear in it, as `theta - lam * grad` is
     not, would change its meaning with each. The surrogate records that factor on the way back, which autograd visits
-    first, and the pullback never sees it. Without the surrogate the factor is one: the published behaviour.
+    first, and the pullback never sees it. Without the surrogate the factor is one: the published behaviour. The
+    gradient that the pullback gets is a copy, in which it may write.
 
     A gradient that overflowed is passed on as NaN, so that a gradient scaler skips the step as it would anyway.
     """
@@ -39,12 +40,17 @@ def pull_back(y: Tensor, theta: Tensor, pullback: Callable[[Tensor], Tensor]) ->
 
     def per_decision(grad: Tensor) -> Tensor:
         weight = factor.pop() if factor else grad.new_ones(())
-        scale = align(weight, grad.ndim)
-        own = torch.where(scale == 0, 0, grad / scale)
-        poison = (grad - grad).sum()  # zero, or NaN if any gradient is not finite
-        return align(weight, theta.ndim) * pullback(own.nan_to_num(0, 0, 0)) + poison
+        own = (grad / align(weight, grad.ndim)).nan_to_num_(0, 0, 0)  # 0 / 0 is 0
+        poison = 0 * grad.sum()  # zero, or NaN if any gradient is not finite
+        return align(weight + poison, theta.ndim) * pullback(own)
 
-    return Draw(_PullBack.apply(y, theta, per_decision), lambda losses: _record(losses, factor))
+    return Draw(linear_pull_back(y, theta, per_decision), lambda losses: _record(losses, factor))
+
+
+@torch.compiler.disable
+def linear_pull_back(y: Tensor, theta: Tensor, pullback: Callable[[Tensor], Tensor]) -> Tensor:
+    """`y`, with a `pullback` that is linear, and so needs no surrogate: it maps the gradient that arrives to theta."""
+    return _PullBack.apply(y, theta, pullback)
 
 
 @torch.compiler.disable
@@ -77,7 +83,8 @@ class _PullBack(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
-        return None, ctx.pullback(grad), None
+        with without_autocast(grad.device.type):  # as in the forward pass
+            return None, ctx.pullback(grad), None
 
 
 class _Record(Function):

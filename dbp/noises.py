@@ -18,10 +18,13 @@ class Normal(Noise):
     symmetric = True
 
     def sample(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return torch.empty_like(like).normal_(generator=generator).mul_(self.scale)
+        return torch.empty_like(like).normal_(0, self.scale, generator=generator)
 
     def log_prob(self, value: Tensor) -> Tensor:
         return -0.5 * (value / self.scale).square() - math.log(self.scale * math.sqrt(2 * math.pi))
+
+    def score(self, value: Tensor) -> Tensor:
+        return value.detach() / -(self.scale**2)
 
 
 class Gumbel(Noise):
@@ -33,6 +36,9 @@ class Gumbel(Noise):
     def log_prob(self, value: Tensor) -> Tensor:
         z = value / self.scale
         return -z - torch.exp(-z) - math.log(self.scale)
+
+    def score(self, value: Tensor) -> Tensor:
+        return (value.detach() / -self.scale).expm1_().div_(self.scale)
 
 
 class Logistic(Noise):
@@ -46,6 +52,9 @@ class Logistic(Noise):
     def log_prob(self, value: Tensor) -> Tensor:
         z = value / self.scale
         return -z - 2 * F.softplus(-z) - math.log(self.scale)
+
+    def score(self, value: Tensor) -> Tensor:
+        return (value.detach() / (-2 * self.scale)).tanh_().div_(self.scale)
 
 
 class Uniform(Noise):
@@ -92,11 +101,13 @@ class SumOfGamma(Noise):
             raise UserError(f"SumOfGamma: k must be positive and terms at least 1, got k={self.k}, terms={self.terms}")
 
     def sample(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        table = _quantiles(self.k, self.terms, like.dtype, like.device)
-        z = torch.empty_like(like).normal_(generator=generator)
-        position = z.add_(_LIMIT).mul_((len(table) - 1) / (2 * _LIMIT)).clamp_(0, len(table) - 1.001)
-        left = position.to(torch.int32)
-        return torch.lerp(table[left], table[left + 1], position.sub_(left)).mul_(self.scale)
+        table, rise = _quantiles(self.k, self.terms, like.dtype, like.device)
+        middle = (len(table) - 1) / 2  # the node of z = 0
+        position = torch.empty_like(like).normal_(middle, middle / _LIMIT, generator=generator)
+        left = position.clamp_(0, len(table) - 1.001).to(torch.int32)
+        fraction, index = position.sub_(left), left.flatten()
+        steps = fraction.mul_(rise.index_select(0, index).view_as(like))
+        return steps.add_(table.index_select(0, index).view_as(like)).mul_(self.scale)
 
 
 _LIMIT = 6.0  # the table's end, in standard deviations of the normal that indexes it
@@ -109,7 +120,8 @@ def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
 
 @torch.compiler.disable  # NumPy and SciPy, once
 @lru_cache(maxsize=32)
-def _quantiles(k: float, terms: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _quantiles(k: float, terms: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The quantiles at equal steps of a standard normal from -6 to 6, and from each the step to the next."""
     import numpy as np
     from scipy.interpolate import PchipInterpolator
     from scipy.special import gammainc, gammaincc, ndtri
@@ -122,7 +134,8 @@ def _quantiles(k: float, terms: int, dtype: torch.dtype, device: torch.device) -
     keep = np.concatenate([[True], np.diff(normal) > 1e-9]) & np.isfinite(normal)
     nodes = np.linspace(-_LIMIT, _LIMIT, 8193).clip(normal[keep][0], normal[keep][-1])
     total = np.exp(PchipInterpolator(normal[keep], np.log(x[keep]))(nodes))
-    return torch.tensor((total - math.log(terms)) / k, dtype=dtype, device=device)
+    table = torch.tensor((total - math.log(terms)) / k, dtype=dtype, device=device)
+    return table, table.diff(append=table[-1:])
 
 
 def _mixture(k: float, terms: int):

@@ -114,6 +114,17 @@ def test_multiplicative_noise_on_two_positive_scores():
     torch.testing.assert_close(gradient(estimator, OneHot(), theta.detach(), up), slope, atol=1e-2, rtol=0)
 
 
+def test_the_multiplicative_fenchel_young_loss_vanishes_with_the_scores():
+    theta, right = scores(8, 5), TopK(2)(scores(8, 5))
+    losses = []
+    for scale in (1.0, 0.01):
+        torch.manual_seed(0)
+        estimator = FenchelYoung(Normal(), 2000, multiplicative=True)
+        losses.append(supervised(estimator, TopK(2), scale * theta, Target(y=right))[0])
+    torch.testing.assert_close(losses[1], 0.01 * losses[0])
+    assert (losses[0] > 0).all()
+
+
 # ---- pullback
 
 
@@ -388,6 +399,16 @@ def test_perturbation_gradient_goes_to_the_decisions_value(two_sided):
     loss, grad, draw = supervised(PerturbationGradient(0.5, two_sided), TopK(2), theta, Target(theta=right))
     ahead = TopK(2)(theta + 0.5 * right) if two_sided else draw.y
     torch.testing.assert_close(grad, (TopK(2)(theta - 0.5 * right) - ahead) / (1.0 if two_sided else 0.5))
+
+
+@pytest.mark.parametrize("two_sided", [False, True])
+def test_one_sided_perturbation_gradient_draws_theta_to_no_other_decision(two_sided):
+    theta, right = scores(200, 6), scores(200, 6)
+    _, grad, draw = supervised(PerturbationGradient(1.0, two_sided), TopK(2), theta, Target(theta=right))
+    raised = (grad < 0) & (draw.y == 0)
+    assert raised.any() == two_sided
+    lengthened = (theta * grad).sum(-1) <= 0
+    assert lengthened.all() != two_sided
 
 
 # ---- sorting

@@ -96,8 +96,7 @@ def test_the_surrogate_keeps_the_value_of_the_losses(name, solver):
 @pytest.mark.parametrize(("name", "solver"), PAIRS)
 def test_samples_are_a_leading_dim_and_any_leading_dims_go(name, solver):
     est = estimator(name)
-    averaged = isinstance(est, Perturbed)
-    samples = () if est.samples is None or averaged else (est.samples,)
+    samples = () if est.samples is None or est.averages else (est.samples,)
     for leading in [(), (2,), (2, 3)]:
         y = est(SOLVERS[solver].solver, scores(*leading)).y
         assert y.shape == (*samples, *leading, len(W))

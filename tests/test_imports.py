@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "permutations": set(),
     "core": {"errors", "shapes"},
     "gradients": {"errors", "shapes", "core"},
+    "export": {"core"},
     "noises": {"errors", "shapes", "core"},
     "kernels": set(),
     "solvers": {"errors", "shapes", "core", "noises", "kernels"},

@@ -1,11 +1,16 @@
 import csv
 from pathlib import Path
+from time import perf_counter
 
 import pytest
+import torch
+from examples import SOLVERS
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dbp.cli import main
 from dbp.errors import UserError
-from dbp.monitor import Monitor
+from dbp.monitor import Monitor, _margins
+from dbp.solvers import GridPath, TopK
 
 FIT = [
     "fit",
@@ -36,6 +41,34 @@ def test_it_logs_what_the_decision_sees_and_the_estimators_scalars(tmp_path, mon
 @pytest.mark.parametrize(("estimator", "share"), [("{name: blackbox, lam: 1e-9}", 1), ("straight_through", 0)])
 def test_dead_gradients_show(tmp_path, monkeypatch, estimator, share):
     assert last_line(tmp_path, monkeypatch, f"estimator={estimator}")["decision/zero_gradients"] == share
+
+
+def test_margins_are_quantiles_and_a_histogram(tmp_path, monkeypatch):
+    row = last_line(tmp_path, monkeypatch, "estimator=identity")
+    low, middle, high = (row[f"decision/margin_{percent}"] for percent in (10, 50, 90))
+    assert 0 < low < middle < high < row["decision/theta_norm"]
+    events = EventAccumulator("lightning_logs/r", size_guidance={"histograms": 0}).Reload()
+    assert [e.histogram_value.num for e in events.Histograms("decision/margin")] == [40, 40]  # 20 times 2 slots
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_the_margin_is_that_of_the_best_decision_to_the_second_best(name):
+    solver, shape, vertices = SOLVERS[name]
+    theta = torch.randn(3, 4, *shape, generator=torch.Generator().manual_seed(0))
+    values = (theta.unsqueeze(-1 - len(shape)) * vertices).flatten(3).sum(-1) if shape else theta[..., None] * vertices
+    best = values.topk(2, -1).values
+    torch.testing.assert_close(torch.cat(_margins(solver, theta)), (best[..., 0] - best[..., 1]).flatten())
+
+
+@pytest.mark.parametrize("solver", [GridPath(), TopK(3)])
+def test_a_margin_that_is_costly_or_not_there_is_left_out(solver):
+    assert _margins(solver, -torch.rand(2, 3, 3)) == []
+
+
+def test_the_solvers_seconds_are_part_of_the_step(tmp_path, monkeypatch):
+    began = perf_counter()
+    row = last_line(tmp_path, monkeypatch, "estimator=imle")
+    assert 0 < row["decision/solver_seconds"] < perf_counter() - began
 
 
 def test_it_changes_nothing(tmp_path, monkeypatch):

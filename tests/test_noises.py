@@ -5,6 +5,7 @@ import torch
 from examples import NOISES, WITH_DENSITY
 from torch import distributions
 
+from dbp.core import Noise
 from dbp.errors import UserError
 from dbp.noises import Gumbel, Logistic, Normal, SumOfGamma
 
@@ -63,6 +64,12 @@ def test_log_prob_is_the_density(noise, reference):
     torch.testing.assert_close(noise.log_prob(value), reference.log_prob(value), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", WITH_DENSITY)
+def test_the_score_is_the_derivative_of_the_log_density(name):
+    noise, value = NOISES[name], torch.linspace(-3, 3, 31, dtype=torch.float64)
+    torch.testing.assert_close(noise.score(value), Noise.score(noise, value))
+
+
 @pytest.mark.parametrize("name", sorted(set(NOISES) - set(WITH_DENSITY)))
 def test_a_noise_without_a_density_says_what_to_use(name):
     with pytest.raises(UserError, match="no differentiable density; use normal"):
@@ -84,7 +91,7 @@ def test_sum_of_gamma_agrees_with_draws_of_gammas(k, terms):
 def test_the_table_of_sum_of_gamma_has_the_moments_to_five_digits(k, terms):
     from dbp.noises import _LIMIT, _quantiles
 
-    table = _quantiles(k, terms, torch.float64, torch.device("cpu"))
+    table, _ = _quantiles(k, terms, torch.float64, torch.device("cpu"))
     z = torch.linspace(-_LIMIT, _LIMIT, 16 * (len(table) - 1) + 1, dtype=torch.float64)
     position = (z + _LIMIT) * (len(table) - 1) / (2 * _LIMIT)
     left = position.long().clamp_max(len(table) - 2)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from dbp.audit.losses import Loss, standard_losses
 from dbp.audit.references import Reference, reference
-from dbp.core import Estimator, Noise, Solver
+from dbp.core import Estimator, Noise, Solver, Target
 from dbp.counting import counted
 from dbp.errors import UserError
 from dbp.noises import Gumbel
@@ -74,6 +74,10 @@ def audit(
     estimator is measured against the solver's natural distribution. One that is `gibbs` is measured under the Gibbs
     distribution, p(y) proportional to exp <theta, y>, instead. Three losses, several thetas.
 
+    The linear loss is that of random right scores: -<theta*, y>, the regret up to a constant. Supervised estimators get
+    these scores and their decision, for this loss only. They descend a loss of their own: what its gradient differs
+    from that of the expected regret counts as bias, and the cosine says more.
+
     An estimator that averages decisions, or relaxes them, has a loss of the mean where this has the mean of the losses:
     on a loss that is not linear the difference counts as its bias.
 
@@ -95,7 +99,9 @@ def audit(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         theta = random_scores(solver, (thetas, *shape), instance, torch.float64)
-        losses = standard_losses(solver(theta[0], instance).numel(), seed)
+        y = solver(theta[0], instance)
+        right = random_scores(solver, shape, instance, torch.float64) if y.shape == theta[0].shape else None
+        losses = standard_losses(y.numel(), seed, right)
         bench = _Bench(solver, instance, theta, losses, noise or Gumbel(), draws, tuning, seed)
         bar = tqdm(estimators.items(), desc="audit", unit="estimator", disable=not progress, leave=False)
         rows = [row for name, estimator in bar for row in bench.rows(name, estimator)]
@@ -116,7 +122,7 @@ class _Bench:
         tuning: int,
         seed: int,
     ) -> None:
-        self.solver, self.calls = counted(solver)
+        self.plain, (self.solver, self.calls) = solver, counted(solver)
         self.instance, self.theta, self.losses = instance, theta, losses
         self.noise, self.draws, self.tuning, self.seed = noise, draws, tuning, seed
         self.ndim = solver(theta[0], instance).ndim
@@ -126,12 +132,14 @@ class _Bench:
     def rows(self, name: str, estimator: Estimator) -> list[Row]:
         """A row for each loss."""
         noise = None if estimator.gibbs else estimator.noise or self.solver.noise or self.noise
-        known = [Row(name, loss.name, _describe(noise)) for loss in self.losses]
+        return [self._row_or_note(name, estimator, noise, index) for index in range(len(self.losses))]
+
+    def _row_or_note(self, name: str, estimator: Estimator, noise: Noise | None, index: int) -> Row:
+        loss = self.losses[index]
         try:
-            pairs = zip(self.losses, self._reference(noise), strict=True)
-            return [self._row(name, deepcopy(estimator), noise, loss, exact) for loss, exact in pairs]
+            return self._row(name, deepcopy(estimator), noise, loss, self._reference(noise)[index])
         except UserError as error:
-            return [Row(row.estimator, row.loss, row.noise, note=str(error).splitlines()[0]) for row in known]
+            return Row(name, loss.name, _describe(noise), note=str(error).splitlines()[0])
 
     def _reference(self, noise: Noise | None) -> list[Reference]:
         if noise not in self._references:
@@ -150,18 +158,24 @@ class _Bench:
             began = perf_counter()
             chunks.append(self._gradients(estimator, loss, count))
             fastest = min(fastest, (perf_counter() - began) / (count * len(self.theta)))
-        calls = sum(self.calls) / (self.draws * len(self.theta) * self.decisions)
+        calls = sum(call.inputs for call in self.calls) / (self.draws * len(self.theta) * self.decisions)
         found = _compare(torch.cat(chunks, 1), exact)
         return replace(found, estimator=name, loss=loss.name, noise=_describe(noise), calls=calls, seconds=fastest)
 
     def _gradients(self, estimator: Estimator, loss: Loss, count: int) -> Tensor:
         """Independent draws of the gradient, `[thetas, count, size]`."""
         leaf = self.theta.float().unsqueeze(1).repeat(1, count, *[1] * (self.theta.ndim - 1)).requires_grad_()
-        draw = estimator(self.solver, leaf, self.instance)
+        draw = estimator(self.solver, leaf, self.instance, self._target(loss, leaf))
         value = draw.surrogate(loss.of(draw.y, self.ndim))  # [*samples, thetas, count]
         (value.mean() * (len(self.theta) * count)).backward()
         assert leaf.grad is not None
         return leaf.grad.flatten(2).double() if leaf.ndim > 2 else leaf.grad.unsqueeze(-1).double()
+
+    def _target(self, loss: Loss, like: Tensor) -> Target:
+        if loss.right is None:
+            return Target()
+        right = loss.right.to(like)
+        return Target(self.plain(right, self.instance).expand_as(like), right.expand_as(like))
 
     def _tune(self, estimator: Estimator, loss: Loss) -> None:
         parameters = list(estimator.parameters())

@@ -25,8 +25,15 @@ def table(rows: Sequence[Row]) -> str:
         )
         for loss in dict.fromkeys(row.loss for row in shown)
     ]
-    notes = dict.fromkeys(f"  {row.estimator}: {row.note}" for row in rows if row.note)
+    notes = dict.fromkeys(f"  {_left_out(row, rows)}: {row.note}" for row in rows if row.note)
     return "\n\n".join([*blocks, *([_LEGEND] if blocks else []), *(["\n".join(["left out", *notes])] if notes else [])])
+
+
+def _left_out(row: Row, rows: Sequence[Row]) -> str:
+    """Who is left out, and of which losses, if not of all."""
+    own = [other for other in rows if other.estimator == row.estimator]
+    losses = [other.loss for other in own if other.note == row.note]
+    return row.estimator if len(losses) == len(own) else f"{row.estimator} ({', '.join(losses)})"
 
 
 def _cells(row: Row) -> tuple[str, ...]:

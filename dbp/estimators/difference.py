@@ -36,12 +36,12 @@ class Blackbox(Estimator):
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
         fixed = theta.detach()
         y = solver(fixed, instance)
+        width = self.lam * (2 if self.two_sided else 1)
 
         def pullback(grad: Tensor) -> Tensor:
-            less = solver(fixed - self.lam * grad, instance)
-            if self.two_sided:
-                return (solver(fixed + self.lam * grad, instance) - less) / (2 * self.lam)
-            return (y - less) / self.lam
+            step = grad.mul_(self.lam)
+            more = solver(fixed + step, instance) if self.two_sided else y
+            return (more - solver(torch.sub(fixed, step, out=step), instance)).div_(width)
 
         return pull_back(y, theta, pullback)
 
@@ -92,15 +92,14 @@ class IMLE(Estimator):
         fixed = theta.detach()
         noisy = self.perturb(solver, fixed)
         y = solver(noisy, instance)
+        width = self.lam * (2 if self.two_sided else 1)
         base = noisy if self.target_temperature == 1 else fixed + self.target_temperature * (noisy - fixed)
 
         def pullback(grad: Tensor) -> Tensor:
-            step = self.lam * grad
+            step = grad.mul_(self.lam)
             if self.target == "co":
                 step = torch.where(grad == 0, step, step + fixed)
-            less = solver(base - step, instance)
-            if self.two_sided:
-                return (solver(base + step, instance) - less) / (2 * self.lam)
-            return (y - less) / self.lam
+            more = solver(base + step, instance) if self.two_sided else y
+            return (more - solver(torch.sub(base, step, out=step), instance)).div_(width)
 
         return pull_back(y, theta, pullback)

@@ -21,7 +21,8 @@ class FenchelYoung(Perturbed):
         null noise:  F(theta) = log sum_y exp <theta, y>,    y^ its exact mean; for one_hot, threshold and top_k
 
     The true Fenchel-Young loss adds the regulariser's value at y*, which does not depend on theta. With Gumbel noise on
-    a one_hot the loss is cross-entropy plus Euler's constant; with null noise it is cross-entropy.
+    a one_hot the loss is cross-entropy plus Euler's constant; with null noise it is cross-entropy. Multiplicative noise
+    vanishes with theta, and the loss with both: it is least at theta = 0, so give the scores a fixed length.
 
     Source: Blondel, Martins, Niculae, "Learning with Fenchel-Young losses", JMLR 21, 2020; Berthet et al., "Learning
     with differentiable perturbed optimizers", NeurIPS 2020.
@@ -52,7 +53,7 @@ class FenchelYoung(Perturbed):
             return Draw(y, instead(loss))
         noisy = self.move(theta, self.draws(theta))
         y = solver(noisy, instance)
-        loss = dot(noisy, y, solver.event_dim).mean(0) - dot(theta[0], best, solver.event_dim)
+        loss = dot(noisy, y, solver.event_dim).mean(0) - dot(theta, best, solver.event_dim)
         return Draw(y.mean(0), instead(loss))
 
     def perturb(self, solver: Solver, theta: Tensor) -> Tensor:

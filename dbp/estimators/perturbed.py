@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dbp.core import Draw, Estimator, Noise, Solver, Target
 from dbp.errors import Unsupported, UserError
-from dbp.gradients import straight_through
+from dbp.gradients import linear_pull_back
 from dbp.noises import Normal
 from dbp.shapes import align, leave_one_out, sum_to
 
@@ -19,7 +19,8 @@ class Perturbed(Estimator):
 
     Subtracting the other samples' mean leaves the estimate unbiased and its variance finite as the noise vanishes.
     Antithetic samples come in pairs, Z and -Z, and have half their difference in its place: a central difference.
-    Multiplicative noise, theta exp(Z - scale^2 / 2) with Z normal, keeps the sign of every score.
+    Multiplicative noise, theta exp(Z - scale^2 / 2) with Z normal, keeps the sign of every score: it is for scores that
+    all have one sign, such as costs by softplus, as a positive and a negative one never change places.
 
     Source: Berthet, Blondel, Teboul, Cuturi, Vert, Bach, "Learning with differentiable perturbed optimizers", NeurIPS
     2020; multiplicative: Dalle, Baty, Bouvier, Parmentier, 2022 (arXiv:2207.13513).
@@ -33,6 +34,7 @@ class Perturbed(Estimator):
 
     noise: Noise
     samples: int
+    averages = True
 
     def __init__(
         self,
@@ -54,15 +56,21 @@ class Perturbed(Estimator):
         self.multiplicative, self.antithetic = multiplicative, antithetic
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        noisy = self.move(theta.detach(), self.draws(theta))
-        y = solver(noisy, instance)  # [samples, *batch, *out]
-        log_prob = sum_to(self.log_prob(noisy, theta), theta.ndim - solver.event_dim)
-        baseline = (y + y.roll(len(y) // 2, 0)) / 2 if self.antithetic else leave_one_out(y)
-        return Draw(straight_through(y.mean(0), ((y - baseline) * align(log_prob, y.ndim)).mean(0)))
+        noise = self.draws(theta)  # [samples, *batch, *event]
+        y = solver(self.move(theta.detach(), noise), instance)  # [samples, *batch, *out]
+        score = self.score(theta.detach(), noise)
+        leading = 1 + theta.ndim - solver.event_dim
+
+        def pullback(grad: Tensor) -> Tensor:
+            reward = sum_to(y * grad, leading)  # [samples, *batch]
+            others = (reward + reward.roll(len(y) // 2, 0)) / 2 if self.antithetic else leave_one_out(reward)
+            return (score * align(others - reward, score.ndim)).mean(0)
+
+        return Draw(linear_pull_back(y.mean(0), theta, pullback))
 
     def draws(self, theta: Tensor) -> Tensor:
-        """Z, for theta with its samples dim."""
-        noise = self.noise.sample(theta, self.generator)
+        """Z, in a new samples dim."""
+        noise = self.noise.sample(theta.expand(self.samples, *theta.shape), self.generator)
         half = noise[: len(noise) // 2]
         return torch.cat([half, -half]) if self.antithetic else noise
 
@@ -73,10 +81,8 @@ class Perturbed(Estimator):
         """theta under the noise; differentiable."""
         return theta * (noise - self.noise.scale**2 / 2).exp() if self.multiplicative else theta + noise
 
-    def log_prob(self, noisy: Tensor, theta: Tensor) -> Tensor:
-        """The log-density of each perturbed score, up to a constant, differentiable in theta."""
-        if not self.multiplicative:
-            return self.noise.log_prob(noisy - theta)
-        moved = theta != 0  # a score of zero stays where it is, and has no gradient
-        ratio = (noisy.where(moved, 1) / theta.where(moved, 1)).log()
-        return self.noise.log_prob(ratio + self.noise.scale**2 / 2)
+    def score(self, theta: Tensor, noise: Tensor) -> Tensor:
+        """Minus the gradient in theta of the log-density of the perturbed scores."""
+        score = self.noise.score(noise)
+        # A score of zero stays where it is under multiplicative noise, and has no gradient.
+        return torch.where(theta == 0, 0, score / theta) if self.multiplicative else score

@@ -44,8 +44,9 @@ class PerturbationGradient(Estimator):
         d theta = (solver(theta - sigma theta*) - solver(theta)) / sigma
         two-sided: (V(theta - sigma theta*) - V(theta + sigma theta*)) / (2 sigma)
 
-    As sigma goes to 0 the loss goes to `-<theta*, solver(theta)>`. One-sided, there is no gradient where the step
-    away from theta* changes nothing.
+    As sigma goes to 0 the loss goes to `-<theta*, solver(theta)>`. One-sided, descent raises only what is chosen
+    already: a better choice is found by what a network carries over from other inputs, if at all, and theta grows until
+    the step changes nothing. Standardised scores keep it from growing; two-sided, theta is drawn towards theta*.
 
     Source: Huang, Gupta, "Decision-focused learning with directional gradients", NeurIPS 2024.
 

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric, Metric
 
 from dbp.core import Draw, Estimator, Solver, Target
+from dbp.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,6 +74,14 @@ class Task(LightningModule, ABC):
     def decide(self, theta: Tensor, instance: Any = None, target: Target = Target()) -> Draw:
         """The decision for theta, and the surrogate for its losses."""
         return self.estimator(self.solver, theta, instance, target)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        """What a user wants of a batch, by name; each of `[B, ...]`."""
+        raise UserError(f"{type(self).__name__} has nothing to predict: give it a predict_step")
+
+    def forward(self, batch: Any) -> dict[str, Tensor]:
+        """What `predict_step` says of a batch: for calls, and for torch.export."""
+        return self.predict_step(batch, 0)
 
     def configure_optimizers(self) -> Any:
         optimizer = self._optimizer(self.parameters())

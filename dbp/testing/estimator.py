@@ -147,11 +147,12 @@ def samples(case: EstimatorCase) -> None:
     solver, calls = counted(case.solver)
     y = estimator(solver, theta.requires_grad_(), case.instance, case.target(theta.detach())).y
     decisions = theta.shape[: theta.ndim - solver.event_dim].numel()
+    solved = sum(call.inputs for call in calls)
     extra = y.shape[: y.ndim - case.solver(theta.detach(), case.instance).ndim]
     require(
-        count in extra or sum(calls) >= count * decisions,
+        count in extra or solved >= count * decisions,
         f"ignores samples: with samples={count} its decision has shape {list(y.shape)} for scores of "
-        f"{list(theta.shape)}, and the solver was called {sum(calls) / decisions:g} times for each",
+        f"{list(theta.shape)}, and the solver was called {solved / decisions:g} times for each",
     )
 
 
