@@ -6,7 +6,7 @@ RUN := .venv/bin/python -m dbp
 DATA ?= data
 export MPLBACKEND := agg
 
-.PHONY: help demo test lint audit bench bench-solvers bench-estimators bench-check results results-vae results-sorting \
+.PHONY: $(shell sed -nE 's/^([a-z-]+):.*## .*/\1/p' Makefile)
 	clean
 
 help:  ## list the targets
