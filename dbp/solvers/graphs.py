@@ -111,9 +111,15 @@ def edge_tensor(edges: Any, leading: Sequence[int], device: torch.device | str, 
         tensor = tensor.reshape(0, 2)
     if tensor.ndim < 2 or tensor.shape[-1] != 2 or (tensor.numel() and tensor.min() < -1):
         raise UserError(f"edges are pairs of nodes numbered from 0, [edges, 2]; got shape {list(tensor.shape)}")
-    if scores not in (None, tensor.shape[-2]):
-        raise UserError(f"theta has {scores} scores for a graph of {tensor.shape[-2]} edges; it needs one for each")
+    if scores is not None:
+        require_scores(tensor, scores)
     return tensor if tensor.ndim == 2 else per_row(tensor, 2, leading, "edges")
+
+
+def require_scores(edges: Tensor, scores: int) -> None:
+    """Raises a `UserError` unless there are as many scores as edges."""
+    if scores != edges.shape[-2]:
+        raise UserError(f"theta has {scores} scores for a graph of {edges.shape[-2]} edges; it needs one for each")
 
 
 def grid_edges(height: int, width: int) -> Edges:
