@@ -38,7 +38,7 @@ from dbp.estimators import (
     Unordered,
 )
 from dbp.noises import Gumbel, Logistic, Normal, Rademacher, SumOfGamma, Uniform
-from dbp.solvers import Arborescence, FromFunction, OneHot, Permutation, Rank, Sort, Threshold, TopK
+from dbp.solvers import FromFunction, OneHot, Permutation, Rank, Sort, Threshold, TopK
 
 
 class SolverExample(NamedTuple):
@@ -56,13 +56,10 @@ def subsets(n: int, k: int) -> Tensor:
     return cube[cube.sum(-1) == k]
 
 
-TRIANGLE = Arborescence(((0, 1), (0, 2), (1, 2), (2, 0), (2, 1)))
-
 SOLVERS = {
     "one_hot": SolverExample(OneHot(), (5,), torch.eye(5)),
     "top_k": SolverExample(TopK(2), (5,), subsets(5, 2)),
     "threshold": SolverExample(Threshold(), (), zeros_and_ones(1)[:, 0]),
-    "arborescence": SolverExample(TRIANGLE, (5,), TRIANGLE.vertices((5,))),
 }
 
 NOISES: dict[str, Noise] = {
