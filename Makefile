@@ -6,7 +6,7 @@ RUN := .venv/bin/python -m dbp
 DATA ?= data
 export MPLBACKEND := agg
 
-.PHONY: help demo test lint audit bench bench-solvers bench-check results results-vae results-sorting clean
+.PHONY: help demo test lint audit bench bench-solvers bench-check results results-vae results-sorting pictures clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 15
@@ -59,6 +59,11 @@ results-sorting: .venv/installed  ## sorting five numbers through a hard layer, 
 	  $(RUN) fit --config configs/sorting/$$model.yaml $$run $${layer#*:} ckpt_path=last && \
 	  $(RUN) test $$run ckpt_path=last || exit; \
 	done; done
+
+pictures: .venv/installed  ## the pictures of docs/solvers.md
+	for name in $$($(RUN) list solver | sed -n 's/^  \([a-z_]*\) .*built-in.*/\1/p'); do \
+	  $(RUN) plot solver $$name output=docs/images/solvers/$$name.png || exit; \
+	done
 
 clean:  ## remove the environment and what the demo made
 	rm -rf .venv lightning_logs/demo
