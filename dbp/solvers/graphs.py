@@ -11,6 +11,7 @@ from torch import Tensor
 from dbp.core import Solver
 from dbp.errors import UserError
 from dbp.shapes import normalise
+from dbp.solvers import native
 from dbp.solvers.bellman import Graphs, paths
 from dbp.solvers.instances import fields, naming, per_row
 
@@ -21,9 +22,9 @@ Edges = tuple[tuple[int, int], ...]
 class GraphPath(Solver):
     """The shortest path along the edges of a directed graph: theta = -costs, y = 1 on the path's edges, both `[edges]`.
 
-    By the algorithm of Bellman and Ford, for all rows at once; costs may be negative (theta positive) where no cycle's
-    is. Of paths of one cost it takes one with fewest edges, and of these, from the target back, the edges of lowest
-    index.
+    By the algorithm of Bellman and Ford, for all rows at once; on the CPU by a kernel if they share the graph. Costs
+    may be negative (theta positive) where no cycle's is. Of paths of one cost it takes one with fewest edges, and of
+    these, from the target back, the edges of lowest index.
 
     An `instance` is a mapping of any of these names to tensors, which take the place of the solver's own: `edges` of
     `[edges, 2]` for all rows, or of `[*batch, edges, 2]` with a graph for each, where a pair of -1 is padding; `source`
@@ -49,8 +50,10 @@ class GraphPath(Solver):
         graphs = self._graphs(instance, leading, n, theta.device)
         if 0 in leading:
             return torch.zeros_like(theta)
-        cost = -theta.reshape(math.prod(leading), n).to(torch.promote_types(theta.dtype, torch.float32))
-        y, endless, lost = paths(graphs, cost)
+        scores = native.widen(theta.reshape(math.prod(leading), n))
+        if (y := _by_kernel(graphs, scores)) is not None:
+            return y.reshape(theta.shape).to(theta)
+        y, endless, lost = paths(graphs, -scores)
         name = naming(self, leading)
         if endless.any():
             raise UserError(f"{name(int(endless.int().argmax()))}: the source reaches a cycle of negative cost")
@@ -98,6 +101,15 @@ class GraphPath(Solver):
             )
         nodes = 1 + max((int(x.max()) for x in (edges, ends) if x.numel()), default=0)
         return Graphs(edges, source, target, nodes)
+
+
+def _by_kernel(graphs: Graphs, scores: Tensor) -> Tensor | None:
+    """The paths of `[rows, edges]` scores; none where there is no kernel, or some row has no path."""
+    if not (graphs.shared and scores.numel() and native.serves(scores)):
+        return None
+    y = torch.empty_like(scores)
+    tensors = (scores, graphs.edges, graphs.source, graphs.target, y)
+    return None if native.call("graph_path", tensors, *scores.shape, graphs.nodes) else y
 
 
 def edge_tensor(edges: Any, leading: Sequence[int], device: torch.device | str, scores: int | None = None) -> Tensor:
