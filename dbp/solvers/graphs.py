@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -44,6 +44,11 @@ class GraphPath(Solver):
     edges: Edges = ()
     source: int = 0
     target: int = -1
+    _edges: Tensor = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "edges", tuple(tuple(edge) for edge in self.edges))  # a configuration has lists
+        object.__setattr__(self, "_edges", edge_tensor(self.edges, (), "cpu"))
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         leading, n = theta.shape[:-1], theta.shape[-1]
@@ -88,7 +93,9 @@ class GraphPath(Solver):
 
     def _graphs(self, instance: Any, leading: Sequence[int], n: int, device: torch.device | str) -> Graphs:
         given = fields(self, instance, "edges", "source", "target")
-        edges = edge_tensor(given["edges"], leading, device, n)
+        own = given["edges"] is self.edges
+        edges = self._edges.to(device) if own else edge_tensor(given["edges"], leading, device)
+        require_scores(edges, n)
         source, target = (
             per_row(torch.as_tensor(given[name], device=device), 0, leading, name) for name in ("source", "target")
         )
