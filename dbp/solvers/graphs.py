@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -44,11 +45,6 @@ class GraphPath(Solver):
     edges: Edges = ()
     source: int = 0
     target: int = -1
-    _edges: Tensor = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "edges", tuple(tuple(edge) for edge in self.edges))  # a configuration has lists
-        object.__setattr__(self, "_edges", edge_tensor(self.edges, (), "cpu"))
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         leading, n = theta.shape[:-1], theta.shape[-1]
@@ -91,10 +87,14 @@ class GraphPath(Solver):
             row[list(path)] = 1
         return y
 
+    @cached_property
+    def _own_edges(self) -> Tensor:
+        return edge_tensor(self.edges, (), "cpu")
+
     def _graphs(self, instance: Any, leading: Sequence[int], n: int, device: torch.device | str) -> Graphs:
         given = fields(self, instance, "edges", "source", "target")
         own = given["edges"] is self.edges
-        edges = self._edges.to(device) if own else edge_tensor(given["edges"], leading, device)
+        edges = self._own_edges.to(device) if own else edge_tensor(given["edges"], leading, device)
         require_scores(edges, n)
         source, target = (
             per_row(torch.as_tensor(given[name], device=device), 0, leading, name) for name in ("source", "target")
