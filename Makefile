@@ -7,7 +7,6 @@ DATA ?= data
 export MPLBACKEND := agg
 
 .PHONY: $(shell sed -nE 's/^([a-z-]+):.*## .*/\1/p' Makefile)
-	clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 18
@@ -22,13 +21,27 @@ demo: .venv/installed  ## train a discrete autoencoder on real digits, test it, 
 	$(RUN) fit --config configs/dvae/digits.yaml run=demo
 	$(RUN) test run=demo ckpt_path=best
 
-test: lint  ## lint, type check, and every test
+test: lint  ## lint, type check, the kernels under sanitizers, and every test
+	$(MAKE) -j2 sanitize
 	.venv/bin/python -m pytest
 
 lint: .venv/installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+.DELETE_ON_ERROR:
+CXX ?= c++
+SANITIZERS := address,undefined thread
+
+sanitize: $(SANITIZERS:%=build/sanitize-%)  ## the kernels under the sanitizers for addresses, undefined behaviour and threads
+
+build/sanitize-%: tests/native/sanitize.cpp $(wildcard dbp/solvers/native/src/*)
+	@mkdir -p build
+	@if echo 'int main() {}' | $(CXX) -fsanitize=$* -x c++ -o $@.probe - 2> /dev/null && $@.probe; then \
+	  $(CXX) -std=c++17 -O1 -g1 -march=native -ffp-contract=off -fno-strict-aliasing -pthread -Wno-psabi -fsanitize=$* \
+	    -fno-sanitize-recover=all -o $@ $(filter %.cpp,$^) && $@; \
+	else echo "sanitize: $(CXX) has no -fsanitize=$*: skipped"; fi
 
 bench-solvers: .venv/installed  ## every solver against what people use today, into benchmarks/results.md
 	$(PIP) -q -e '.[dev,bench]'
@@ -65,6 +78,11 @@ results-sorting: .venv/installed  ## sorting five numbers through a hard layer, 
 	  $(RUN) fit --config configs/sorting/$$model.yaml $$run $${layer#*:} ckpt_path=last && \
 	  $(RUN) test $$run ckpt_path=last || exit; \
 	done; done
+
+pictures: .venv/installed  ## the pictures of docs/solvers.md
+	for name in $$($(RUN) list solver | sed -n 's/^  \([a-z_]*\) .*built in.*/\1/p'); do \
+	  $(RUN) plot solver $$name output=docs/images/solvers/$$name.png || exit; \
+	done
 
 clean:  ## remove the environment and what the demo made
 	rm -rf .venv lightning_logs/demo

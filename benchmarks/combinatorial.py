@@ -18,6 +18,37 @@ def grid_edges(n: int) -> Pairs:
     return across + [(i * n + j, i * n + n + j) for i in range(n - 1) for j in range(n)]
 
 
+def right_and_down(n: int) -> tuple[tuple[int, int], ...]:
+    """The same grid as PyEPO lists its edges: row by row, to the right, then down."""
+    rows = [[(i * n + j, i * n + j + 1) for j in range(n - 1)] for i in range(n)]
+    down = [[(i * n + j, i * n + n + j) for j in range(n)] for i in range(n - 1)]
+    return tuple(edge for i in range(n) for edge in [*rows[i], *(down[i] if i < n - 1 else [])])
+
+
+def networkx_path(cost: Array, edges: Pairs) -> Any:
+    import networkx
+
+    graph = networkx.DiGraph()
+    graph.add_weighted_edges_from((a, b, w) for (a, b), w in zip(edges, cost.tolist(), strict=True))
+    return networkx.dijkstra_path(graph, 0, edges[-1][1])
+
+
+def networkx_arborescence(score: Array, edges: Pairs) -> Any:
+    import networkx
+
+    graph = networkx.DiGraph()
+    graph.add_weighted_edges_from((a, b, w) for (a, b), w in zip(edges, score.tolist(), strict=True))
+    return networkx.maximum_spanning_arborescence(graph)
+
+
+def torch_matching(costs: Array) -> Any:
+    """On the CPU this is a loop over SciPy's."""
+    import torch
+    from torch_linear_assignment import batch_linear_assignment
+
+    return batch_linear_assignment(torch.from_numpy(costs))
+
+
 def scipy_matching(cost: Array) -> Any:
     return linear_sum_assignment(cost)
 

@@ -10,7 +10,14 @@ import torch
 
 from benchmarks.timing import Candidates, Timing, interleave
 
-NEEDS = {"rustworkx": "rustworkx", "networkx": "networkx", "lapx": "lap", "OR-Tools": "ortools", "PyEPO": "pyepo"}
+NEEDS = {
+    "rustworkx": "rustworkx",
+    "networkx": "networkx",
+    "lapx": "lap",
+    "OR-Tools": "ortools",
+    "PyEPO": "pyepo",
+    "torch-linear-assignment": "torch_linear_assignment",
+}
 
 
 @dataclass(frozen=True)

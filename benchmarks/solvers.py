@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import combinatorial, graphs, peers
+from benchmarks import combinatorial, graphs, peers, pyepo_models
 from benchmarks.report import Case, Work, run
 from benchmarks.timing import Candidates
-from dbp.solvers import GridPath, Knapsack, Matching, Rank, SpanningTree, TopK, Tour, native
+from dbp.solvers import Arborescence, GraphPath, GridPath, Knapsack, Matching, Rank, SpanningTree, TopK, Tour, native
 from dbp.solvers.choices import top_k_torch
 from dbp.solvers.orders import rank_torch
 from dbp.solvers.packing import knapsack_torch
@@ -48,6 +48,21 @@ def grid_paths() -> Iterator[Case]:
             yield Case(f"{size} x {size}, batch {batch}", batch, candidates | loops, slices, targets)
 
 
+def graph_paths() -> Iterator[Case]:
+    """Right and down through a grid, costs on the edges, which PyEPO lists as pairs of nodes."""
+    for size, batch in ((5, 700), (12, 70), (12, 700), (30, 70)):
+        edges = combinatorial.right_and_down(size)
+        cost = torch.rand(batch, len(edges))
+        few = cost[:4].numpy()
+        candidates: Candidates = {
+            "ours": partial(GraphPath(edges), -cost),
+            "PyEPO": pyepo_models.loop(partial(pyepo_models.shortest_path, size), few),
+            "networkx": partial(peers.each, combinatorial.networkx_path, few, edges),
+        }
+        slices, targets = {"PyEPO": 4, "networkx": 4}, {"PyEPO": 1000.0} if batch > 70 else {}
+        yield Case(f"{size} x {size}, batch {batch}", batch, candidates, slices, targets)
+
+
 def top_k() -> Iterator[Case]:
     sizes = [(128, 10, 100), (128, 10, 10_000), (128, 32, 10_000), (1000, 10, 700), (1000, 250, 700)]
     for n, k, batch in [*sizes, (10_000, 10, 100), (10_000, 2500, 100), (10_000, 2500, 1000)]:
@@ -56,10 +71,11 @@ def top_k() -> Iterator[Case]:
             "ours": partial(TopK(k), x),
             "our torch": partial(top_k_torch, x, k),
             "topk + scatter": partial(peers.topk_scatter, x, k),
+            "PyEPO": pyepo_models.loop(partial(pyepo_models.top_k, n, k), x[:100].numpy()),
             "memcpy": x.clone,
         }
-        targets = {"topk + scatter": 4 if 4 * k >= n else 1.3}
-        yield Case(f"n {n}, k {k}, batch {batch}", batch, candidates, targets=targets)
+        targets = {"topk + scatter": 4 if 4 * k >= n else 1.3, "PyEPO": 20}
+        yield Case(f"n {n}, k {k}, batch {batch}", batch, candidates, {"PyEPO": 100}, targets)
 
 
 def rank() -> Iterator[Case]:
@@ -88,6 +104,7 @@ def matching() -> Iterator[Case]:
                 "scipy": partial(peers.each, combinatorial.scipy_matching, few),
                 "lapx": partial(peers.each, combinatorial.lapx_matching, few),
                 "OR-Tools": partial(peers.each, combinatorial.ortools_matching, few),
+                "torch-linear-assignment": partial(combinatorial.torch_matching, few),
             }
             candidates: Candidates = {"ours": partial(Matching(), -cost)}
             slices, targets = dict.fromkeys(loops, len(few)), dict.fromkeys(loops, 2.5)
@@ -112,6 +129,19 @@ def spanning_trees() -> Iterator[Case]:
         yield Case(f"grid {n} x {n}, batch {batch}", batch, candidates | loops, slices, targets)
 
 
+def arborescences() -> Iterator[Case]:
+    for nodes, batch in ((10, 70), (50, 70)):
+        ring = [(node, (node + 1) % nodes) for node in range(nodes)]
+        more = torch.randint(0, nodes, (8 * nodes, 2)).tolist()
+        edges = tuple(dict.fromkeys([*ring, *((a, b) for a, b in more if a != b)]))
+        theta = torch.randn(batch, len(edges))
+        candidates: Candidates = {
+            "ours": partial(Arborescence(edges), theta),
+            "networkx": partial(peers.each, combinatorial.networkx_arborescence, theta[:2].numpy(), edges),
+        }
+        yield Case(f"{nodes} nodes, {len(edges)} edges, batch {batch}", batch, candidates, {"networkx": 2})
+
+
 def knapsacks() -> Iterator[Case]:
     for n, capacity in ((32, 100), (100, 1000)):
         batch = 100
@@ -120,8 +150,10 @@ def knapsacks() -> Iterator[Case]:
             "ours": partial(Knapsack(tuple(weights.tolist()), capacity), theta),
             "our torch": partial(knapsack_torch, theta, weights.expand(batch, n), torch.tensor(capacity).expand(batch)),
             "OR-Tools": partial(peers.each, combinatorial.ortools_knapsack, theta.numpy(), weights.numpy(), capacity),
+            "PyEPO": pyepo_models.loop(partial(pyepo_models.knapsack, weights.numpy(), capacity), theta[:10].numpy()),
         }
-        yield Case(f"n {n}, C {capacity}, batch {batch}", batch, candidates, targets={"our torch": 15, "OR-Tools": 10})
+        targets = {"our torch": 15, "OR-Tools": 10, "PyEPO": 100}
+        yield Case(f"n {n}, C {capacity}, batch {batch}", batch, candidates, {"PyEPO": 10}, targets)
 
 
 def tours() -> Iterator[Case]:
@@ -150,10 +182,12 @@ def _gap(n: int) -> float:
 
 WORKS: dict[str, Work] = {
     "grid_path": grid_paths,
+    "graph_path": graph_paths,
     "top_k": top_k,
     "rank": rank,
     "matching": matching,
     "spanning_tree": spanning_trees,
+    "arborescence": arborescences,
     "knapsack": knapsacks,
     "tour": tours,
 }

@@ -15,6 +15,7 @@ from dbp.audit import command as audit
 from dbp.components import catalog
 from dbp.config import KEYS, compose, to_yaml, validate
 from dbp.errors import UserError
+from dbp.gallery import command as gallery
 from dbp.new import KINDS, new_plugin
 from dbp.registry import BUILTIN, Claim, Registry, did_you_mean
 
@@ -24,7 +25,7 @@ STAGES = {
     "test": "measure a checkpoint on the test examples",
     "predict": "write what a checkpoint makes of the test examples to output=FILE.npz",
 }
-COMMANDS = [*STAGES, "list", "audit", "new"]
+COMMANDS = [*STAGES, "list", "audit", "plot", "new"]
 RULES = """
 overrides are KEY=VALUE, KEY.OPTION=VALUE, or the same with two dashes; the value is YAML.
   defaults < the configuration in ckpt_path (without --config) < files in order < overrides in order
@@ -79,6 +80,8 @@ def _command(argv: list[str]) -> int:
         return _list(args.kind, [*filter(None, [args.name]), *rest], args.check)
     if args.command == "audit":
         return audit.run(rest)
+    if args.command == "plot":
+        return gallery.run(args.name, rest)
     if args.command == "new":
         return _new(args.name, args.kind, args.folder, rest)
     return _stage(args.command, args.config, rest, args.print_config)
@@ -105,6 +108,12 @@ def _parser() -> Parser:
         "audit", help=text, description=f"{text.capitalize()}.", epilog=f"keys:{audit.HELP}", allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter, usage="dbp audit [KEY=VALUE ...]",
     )  # fmt: skip
+    p = commands.add_parser(
+        "plot", help="draw what a solver does", description="Draws a small example: its scores and the decision.",
+        allow_abbrev=False, usage=gallery.USAGE,
+    )  # fmt: skip
+    p.add_argument("what", choices=["solver"])
+    p.add_argument("name", metavar="NAME", help=", ".join(catalog["solver"].claims()))
     p = commands.add_parser("new", help="write a package with a component that works", allow_abbrev=False)
     p.add_argument("what", choices=["plugin"])
     p.add_argument("name", metavar="NAME", help="of the package, as dbp-mine")

@@ -33,6 +33,7 @@ solvers = Registry(
         "k_means": "dbp.solvers:KMeans",
         "graph_path": "dbp.solvers:GraphPath",
         "spanning_tree": "dbp.solvers:SpanningTree",
+        "arborescence": "dbp.solvers:Arborescence",
         "matching": "dbp.solvers:Matching",
         "perfect_matching": "dbp.solvers:PerfectMatching",
         "graph_matching": "dbp.solvers:GraphMatching",

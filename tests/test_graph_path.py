@@ -9,8 +9,9 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import bellman_ford
 
 from dbp import UserError
-from dbp.solvers import GraphPath
-from dbp.solvers.graphs import grid_edges
+from dbp.solvers import GraphPath, native
+from dbp.solvers.bellman import Graphs, paths
+from dbp.solvers.graphs import _by_kernel, grid_edges
 
 
 def random_graphs(count, seed):
@@ -115,3 +116,38 @@ def test_negative_cycles_in_graphs_of_their_own():
         GraphPath()(theta, {"edges": torch.tensor(CYCLE).expand(2, 4, 2)})
     # out of the source's reach it does no harm
     assert GraphPath(CYCLE, source=3)(theta).sum() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_costs_lost_to_rounding_leave_the_path_whole(dtype):
+    """The way to node 1 that is shorter is no shorter once the last edge's cost is added."""
+    theta = -torch.tensor([1e8, 5e7, 4e7, 1e25], dtype=dtype)
+    edges = torch.tensor(((0, 1), (0, 2), (2, 1), (1, 3)))
+    for instance in ({"edges": edges}, {"edges": edges[None]}):
+        assert GraphPath()(theta[None], instance).tolist() == [[0, 1, 1, 1]]
+
+
+@pytest.mark.skipif(not native.serves(torch.zeros(1)), reason="no kernels")
+def test_kernel_equals_its_twin():
+    rng = torch.Generator().manual_seed(0)
+    compared = 0
+    for case in range(300):
+        nodes, count = int(torch.randint(2, 12, (), generator=rng)), int(torch.randint(1, 40, (), generator=rng))
+        edges = torch.randint(0, nodes, (count, 2), generator=rng)
+        if case % 3 == 0:
+            edges = edges.sort(-1).values  # no cycles but loops
+        edges[torch.rand(count, generator=rng) < 0.1] = -1
+        source, target = torch.randint(0, nodes, (2, 37), generator=rng)
+        theta = -torch.randint(0, 4, (37, count), generator=rng) * 10.0 ** (case % 5 * 10 - 20)
+        theta = theta * 1e6 ** torch.randint(0, 3, (37, count), generator=rng) + (case % 2) * (case % 3 == 0)
+        graphs = Graphs(edges, source, target, nodes)
+        for scores in (theta, theta.double()):
+            y, endless, lost = paths(graphs, -scores)
+            good = ~(endless | lost)
+            if not good.any():
+                continue
+            few = Graphs(edges, source[good], target[good], nodes)
+            assert torch.equal(_by_kernel(few, scores[good]), y[good].to(scores))
+            assert good.all() or _by_kernel(graphs, scores) is None
+            compared += 1
+    assert compared > 300

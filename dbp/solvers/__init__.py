@@ -1,6 +1,7 @@
 """Hard functions: each an exact, batched, deterministic map from scores to a decision."""
 
 from dbp.solvers.alignments import GraphMatching
+from dbp.solvers.arborescences import Arborescence
 from dbp.solvers.choices import OneHot, Threshold, TopK
 from dbp.solvers.clusters import KMeans
 from dbp.solvers.function import FromFunction
@@ -16,6 +17,7 @@ from dbp.solvers.tours import Tour
 from dbp.solvers.trees import SpanningTree
 
 __all__ = [
+    "Arborescence",
     "Binary",
     "FromFunction",
     "GraphMatching",

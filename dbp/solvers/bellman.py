@@ -54,48 +54,61 @@ def paths(graphs: Graphs, cost: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     padding = (graphs.edges < 0).any(-1)
     cost = graphs.by_edge(cost.masked_fill(padding, torch.inf) if padding.any() else cost)
     tail, head = graphs.union()
-    distance, settled = _relax(graphs, tail, head, cost)
-    y, looped = _trace(graphs, _last_edges(graphs, tail, head, cost, distance, settled))
-    endless = graphs.by_row(settled == graphs.nodes).any(1) | looped
-    return y, endless, distance.take(graphs.cells(graphs.target)).isinf()
+    distance, endless = _relax(graphs, tail, head, cost)
+    y, arrived = _trace(graphs, _last_edges(graphs, tail, head, cost, distance))
+    lost = distance.take(graphs.cells(graphs.target)).isinf()
+    return y, graphs.by_row(endless).any(1) | ~(arrived | lost), lost
+
+
+def _from_source(graphs: Graphs, like: Tensor) -> Tensor:
+    """A table that is zero at each row's source and infinite elsewhere."""
+    columns = like.shape[1]
+    table = like.new_full((len(graphs.source) * graphs.nodes // max(columns, 1), columns), torch.inf)
+    return table.put_(graphs.cells(graphs.source), like.new_zeros(len(graphs.source)))
 
 
 def _relax(graphs: Graphs, tail: Tensor, head: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
-    """Each node's distance, and the step that settled it: at most nodes - 1, unless a cycle makes it fall for ever."""
-    columns = cost.shape[1]
-    distance = cost.new_full((len(graphs.source) * graphs.nodes // max(columns, 1), columns), torch.inf)
-    distance.put_(graphs.cells(graphs.source), cost.new_zeros(len(graphs.source)))
-    settled = torch.zeros_like(distance, dtype=torch.int32)
+    """Each node's distance, after at most nodes - 1 steps; and where a cycle makes it fall for ever."""
+    distance = _from_source(graphs, cost)
+    falling = torch.zeros_like(distance, dtype=torch.bool)
     fell = (distance == 0).any(1)
-    for step in range(1, graphs.nodes + 1):
+    for _ in range(graphs.nodes):
         active = fell[tail].nonzero().squeeze(1)
         if not len(active):
-            break
+            return distance, torch.zeros_like(falling)
         reached = torch.zeros_like(fell).index_fill(0, head[active], True)
         nodes, place = reached.nonzero().squeeze(1), reached.cumsum(0) - 1
         before, through = distance[nodes], distance[tail[active]] + cost[active]
         into = place[head[active]].unsqueeze(1).expand_as(through)
         distance[nodes] = best = before.scatter_reduce(0, into, through, "amin")
-        closer = best < before
-        settled[nodes] = settled[nodes].masked_fill(closer, step)
-        fell = torch.zeros_like(fell).index_copy(0, nodes, closer.any(1))
-    return distance, settled
+        falling = torch.zeros_like(falling).index_copy(0, nodes, best < before)
+        fell = falling.any(1)
+    return distance, falling
 
 
-def _last_edges(graphs: Graphs, tail: Tensor, head: Tensor, cost: Tensor, distance: Tensor, settled: Tensor) -> Tensor:
+def _last_edges(graphs: Graphs, tail: Tensor, head: Tensor, cost: Tensor, distance: Tensor) -> Tensor:
     """The edge that ends the path to each node, as its row counts edges; their number where there is none.
 
-    It must come from a node settled earlier: edges of cost zero could lead round in a circle.
+    Of edges on shortest paths that of lowest index among those from nodes which fewest edges lead to: edges of cost
+    zero, or of one lost to rounding, could lead round in a circle.
     """
-    n = graphs.edges.shape[-2]
+    n, into = graphs.edges.shape[-2], head.unsqueeze(1).expand_as(cost)
+    tight = (distance[tail] + cost == distance[head]) & distance[tail].isfinite()
+    steps = _from_source(graphs, cost)
+    while True:
+        through = torch.where(tight, steps[tail] + 1, torch.inf)
+        fewer = steps.scatter_reduce(0, into, through, "amin")
+        if torch.equal(fewer, steps):
+            break
+        steps = fewer
     index = torch.arange(n, device=cost.device).repeat(len(tail) // max(n, 1)).unsqueeze(1)
-    tight = (distance[tail] + cost == distance[head]) & (settled[tail] < settled[head])
+    first = tight & (steps[tail] + 1 == steps[head])
     none = torch.full_like(distance, n, dtype=torch.long)
-    return none.scatter_reduce(0, head.unsqueeze(1).expand_as(cost), torch.where(tight, index, n), "amin")
+    return none.scatter_reduce(0, into, torch.where(first, index, n), "amin")
 
 
 def _trace(graphs: Graphs, last: Tensor) -> tuple[Tensor, Tensor]:
-    """From each target back to the source; and the rows where that does not end, which only rounding can cause."""
+    """From each target back to the source; and the rows where that ends there, which only rounding can prevent."""
     node, rows, n = graphs.target, len(graphs.target), graphs.edges.shape[-2]
     row = torch.arange(rows, device=node.device)
     y = torch.zeros(rows, n + 1, device=node.device)
@@ -106,4 +119,4 @@ def _trace(graphs: Graphs, last: Tensor) -> tuple[Tensor, Tensor]:
         if (edge == n).all():
             break
         node = torch.where(edge < n, tails[row, edge.clamp_max(n - 1)], node)
-    return y[:, :n], last.take(graphs.cells(node)) < n
+    return y[:, :n], node == graphs.source

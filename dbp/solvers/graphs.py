@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from dbp.core import Solver
 from dbp.errors import UserError
 from dbp.shapes import normalise
+from dbp.solvers import native
 from dbp.solvers.bellman import Graphs, paths
 from dbp.solvers.instances import fields, naming, per_row
 
@@ -21,9 +23,9 @@ Edges = tuple[tuple[int, int], ...]
 class GraphPath(Solver):
     """The shortest path along the edges of a directed graph: theta = -costs, y = 1 on the path's edges, both `[edges]`.
 
-    By the algorithm of Bellman and Ford, for all rows at once; costs may be negative (theta positive) where no cycle's
-    is. Of paths of one cost it takes one with fewest edges, and of these, from the target back, the edges of lowest
-    index.
+    By the algorithm of Bellman and Ford, for all rows at once; on the CPU by a kernel if they share the graph. Costs
+    may be negative (theta positive) where no cycle's is. Of paths of one cost it takes one with fewest edges, and of
+    these, from the target back, the edges of lowest index.
 
     An `instance` is a mapping of any of these names to tensors, which take the place of the solver's own: `edges` of
     `[edges, 2]` for all rows, or of `[*batch, edges, 2]` with a graph for each, where a pair of -1 is padding; `source`
@@ -49,8 +51,10 @@ class GraphPath(Solver):
         graphs = self._graphs(instance, leading, n, theta.device)
         if 0 in leading:
             return torch.zeros_like(theta)
-        cost = -theta.reshape(math.prod(leading), n).to(torch.promote_types(theta.dtype, torch.float32))
-        y, endless, lost = paths(graphs, cost)
+        scores = native.widen(theta.reshape(math.prod(leading), n))
+        if (y := _by_kernel(graphs, scores)) is not None:
+            return y.reshape(theta.shape).to(theta)
+        y, endless, lost = paths(graphs, -scores)
         name = naming(self, leading)
         if endless.any():
             raise UserError(f"{name(int(endless.int().argmax()))}: the source reaches a cycle of negative cost")
@@ -83,9 +87,15 @@ class GraphPath(Solver):
             row[list(path)] = 1
         return y
 
+    @cached_property
+    def _own_edges(self) -> Tensor:
+        return edge_tensor(self.edges, (), "cpu")
+
     def _graphs(self, instance: Any, leading: Sequence[int], n: int, device: torch.device | str) -> Graphs:
         given = fields(self, instance, "edges", "source", "target")
-        edges = edge_tensor(given["edges"], leading, device, n)
+        own = given["edges"] is self.edges
+        edges = self._own_edges.to(device) if own else edge_tensor(given["edges"], leading, device)
+        require_scores(edges, n)
         source, target = (
             per_row(torch.as_tensor(given[name], device=device), 0, leading, name) for name in ("source", "target")
         )
@@ -100,6 +110,15 @@ class GraphPath(Solver):
         return Graphs(edges, source, target, nodes)
 
 
+def _by_kernel(graphs: Graphs, scores: Tensor) -> Tensor | None:
+    """The paths of `[rows, edges]` scores; none where there is no kernel, or some row has no path."""
+    if not (graphs.shared and scores.numel() and native.serves(scores)):
+        return None
+    y = torch.empty_like(scores)
+    tensors = (scores, graphs.edges, graphs.source, graphs.target, y)
+    return None if native.call("graph_path", tensors, *scores.shape, graphs.nodes) else y
+
+
 def edge_tensor(edges: Any, leading: Sequence[int], device: torch.device | str, scores: int | None = None) -> Tensor:
     """`[edges, 2]` for a graph that all rows share, `[rows, edges, 2]` for one each.
 
@@ -111,9 +130,15 @@ def edge_tensor(edges: Any, leading: Sequence[int], device: torch.device | str, 
         tensor = tensor.reshape(0, 2)
     if tensor.ndim < 2 or tensor.shape[-1] != 2 or (tensor.numel() and tensor.min() < -1):
         raise UserError(f"edges are pairs of nodes numbered from 0, [edges, 2]; got shape {list(tensor.shape)}")
-    if scores not in (None, tensor.shape[-2]):
-        raise UserError(f"theta has {scores} scores for a graph of {tensor.shape[-2]} edges; it needs one for each")
+    if scores is not None:
+        require_scores(tensor, scores)
     return tensor if tensor.ndim == 2 else per_row(tensor, 2, leading, "edges")
+
+
+def require_scores(edges: Tensor, scores: int) -> None:
+    """Raises a `UserError` unless there are as many scores as edges."""
+    if scores != edges.shape[-2]:
+        raise UserError(f"theta has {scores} scores for a graph of {edges.shape[-2]} edges; it needs one for each")
 
 
 def grid_edges(height: int, width: int) -> Edges:

@@ -144,12 +144,8 @@ def _log_partition(theta: Tensor, ends: Tensor, nodes: int) -> Tensor:
 
     Pairs without an edge get a weight so small that a tree has as few of them as it can: the constant is what they add.
     """
-    low, high = theta.detach().amin(-1, keepdim=True), theta.detach().amax(-1, keepdim=True)
-    absent = low - nodes * (high - low + math.log(nodes) + 1) - 50
     pair = ends.amin(-1) * nodes + ends.amax(-1)  # loops are on the diagonal, which is never read
-    top = absent.expand(*theta.shape[:-1], nodes * nodes).scatter_reduce(-1, pair, theta.detach(), "amax")
-    total = (absent - top).exp().scatter_add(-1, pair, (theta - top.gather(-1, pair)).exp())
-    weights = (top + total.log()).unflatten(-1, (nodes, nodes))
+    weights = log_weights(theta, pair, nodes, absent(theta, nodes))
     weights = torch.maximum(weights, weights.mT)
     result = torch.zeros_like(theta[..., 0])
     for k in range(nodes - 1, 0, -1):
@@ -159,6 +155,19 @@ def _log_partition(theta: Tensor, ends: Tensor, nodes: int) -> Tensor:
         weights = torch.logaddexp(weights[..., :k, :k], through)
         result = result + total
     return result
+
+
+def absent(theta: Tensor, nodes: int) -> Tensor:
+    """A log-weight so small that no tree which can do without it has a share worth counting, `[*leading, 1]`."""
+    low, high = theta.detach().amin(-1, keepdim=True), theta.detach().amax(-1, keepdim=True)
+    return low - nodes * (high - low + math.log(nodes) + 1) - 50
+
+
+def log_weights(theta: Tensor, pair: Tensor, nodes: int, absent: Tensor) -> Tensor:
+    """The log of the summed weights of the edges of each pair `a * nodes + b`, `[*leading, nodes, nodes]`."""
+    top = absent.expand(*theta.shape[:-1], nodes * nodes).scatter_reduce(-1, pair, theta.detach(), "amax")
+    total = (absent - top).exp().scatter_add(-1, pair, (theta - top.gather(-1, pair)).exp())
+    return (top + total.log()).unflatten(-1, (nodes, nodes))
 
 
 def _count_nodes(ends: Tensor) -> int:

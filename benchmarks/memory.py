@@ -1,0 +1,82 @@
+"""How much memory each solver takes, as a multiple of its input and output: `python -m benchmarks.memory`.
+
+Each solver has a process of its own: scores are made, Linux forgets the peak of the resident memory, the solver
+decides, and what the peak has grown by is compared. One thread; the aim is 4 at most.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.combinatorial import grid_edges, right_and_down
+from dbp.solvers import (  # fmt: skip
+    Arborescence,
+    GraphPath,
+    GridPath,
+    Knapsack,
+    Matching,
+    OneHot,
+    Permutation,
+    Rank,
+    Sort,
+    SpanningTree,
+    Threshold,
+    TopK,
+    Tour,
+)
+
+MEGABYTES = 64  # of scores, so that what is not for them does not count
+
+SOLVERS: dict[str, Callable[[], tuple[Callable[[Tensor], Tensor], tuple[int, ...]]]] = {
+    "one_hot": lambda: (OneHot(), (1000,)),
+    "top_k": lambda: (TopK(100), (1000,)),
+    "threshold": lambda: (Threshold(), (1000,)),
+    "rank, n 128": lambda: (Rank(), (128,)),
+    "rank, n 1000": lambda: (Rank(), (1000,)),
+    "sort": lambda: (Sort(), (1000,)),
+    "permutation": lambda: (Permutation(), (32,)),
+    "grid_path": lambda: (GridPath(), (30, 30)),
+    "graph_path": lambda: (GraphPath(right_and_down(12)), (264,)),
+    "spanning_tree": lambda: (SpanningTree(tuple(grid_edges(12))), (264,)),
+    "arborescence": lambda: (Arborescence(right_and_down(12)), (264,)),
+    "matching": lambda: (Matching(), (50, 50)),
+    "knapsack": lambda: (Knapsack(tuple(range(1, 33)), 100), (32,)),
+    "tour": lambda: (Tour(), (10, 10)),
+}
+
+
+def measure(name: str) -> float:
+    """What solving takes beside the scores, as a multiple of scores and decision."""
+    torch.set_num_threads(1)
+    solver, shape = SOLVERS[name]()
+    rows = MEGABYTES * 2**18 // torch.Size(shape).numel()
+    theta = -torch.rand(rows, *shape)
+    solver(theta[:2])  # imports
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _peak()
+    y = solver(theta)
+    both = theta.nbytes + y.nbytes
+    return (_peak() - before + theta.nbytes) / both
+
+
+def _peak() -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return 1024 * int(line.split()[1])
+
+
+def main(names: list[str]) -> None:
+    if names:
+        sys.stdout.write(f"| {names[0]} | {measure(names[0]):.2f} |\n")
+        return
+    sys.stdout.write("| | memory / (input + output) |\n| --- | --- |\n")
+    for name in SOLVERS:
+        sys.stdout.flush()
+        subprocess.run([sys.executable, "-m", "benchmarks.memory", name], check=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
