@@ -1,0 +1,20 @@
+"""What every run carries besides its task: repeatable randomness, checkpoints that survive, and what they say."""
+
+from dbp.callbacks.randomness import KeyedRandomness, seed_all
+from dbp.callbacks.resuming import ChangedOptimizer
+from dbp.callbacks.saving import AtomicCheckpointIO, Best, Last, SaveConfig, complete_line
+from dbp.callbacks.showing import Pictures, ProgressBar, SavedPictures
+
+__all__ = [
+    "AtomicCheckpointIO",
+    "Best",
+    "ChangedOptimizer",
+    "KeyedRandomness",
+    "Last",
+    "Pictures",
+    "ProgressBar",
+    "SaveConfig",
+    "SavedPictures",
+    "complete_line",
+    "seed_all",
+]
