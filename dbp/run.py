@@ -67,7 +67,7 @@ def fit(config: Mapping[str, Any], checkpoint: Path | None = None) -> Result:
             folder.save_config(place, config)
         trainer.fit(task, datamodule=data, ckpt_path=start and str(start), weights_only=True)
     metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if not k.endswith("_step")}
-    last = folder.last_in(place) if place else None
+    last = next(iter(folder.checkpoints_in(place)), None) if place else None
     return Result(place, metrics, getattr(trainer.checkpoint_callback, "best_model_path", None), last)
 
 
@@ -221,6 +221,8 @@ def _users_errors() -> Iterator[None]:
     except pickle.UnpicklingError as error:
         raise UserError("the checkpoint holds more than plain data and tensors, and is refused") from error
     except RuntimeError as error:
+        if str(error).startswith("PytorchStreamReader"):
+            raise UserError(f"the checkpoint is damaged: {str(error).splitlines()[0]}") from error
         if not str(error).startswith(USERS):
             raise
         raise UserError(str(error)) from error

@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import Callback, Checkpoint, ModelCheckpoint
 
 import dbp
 from dbp.checkpoints import KEY
+from dbp.errors import UserError
 from dbp.files import replacing
 from dbp.loggers import CSVLogger
 
@@ -85,9 +86,21 @@ class Last(Checkpoint):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints that are complete or not there; Lightning's move them in from TMPDIR, perhaps another file system."""
+    """Checkpoints that are complete or not there; Lightning's move them in from TMPDIR, perhaps another file system.
+
+    Raises:
+        UserError: the disk is full, or cannot be written; the file that was there is kept.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with replacing(path) as temporary:
-            torch.save(checkpoint, temporary)
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+        except (OSError, RuntimeError) as error:
+            fault = error if isinstance(error, OSError) else error.__context__  # torch has an error of its own for it
+            if not isinstance(fault, OSError):
+                raise
+            raise UserError(
+                f"cannot write {path}: {fault.strerror}; what was there is kept: go on from it with ckpt_path=last"
+            ) from error
