@@ -14,7 +14,7 @@ from dbp import __version__, kernels
 from dbp.audit import command as audit
 from dbp.components import catalog
 from dbp.config import KEYS, compose, to_yaml, validate
-from dbp.errors import UserError
+from dbp.errors import Stopped, UserError
 from dbp.new import KINDS, new_plugin
 from dbp.registry import BUILTIN, Claim, Registry, did_you_mean
 
@@ -50,7 +50,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line; returns the exit code: 0, 2 for what the user can put right, 130 after Ctrl-C."""
+    """Runs a command line; returns the exit code.
+
+    0; 2 for what the user can put right; 128 + its number after a signal (Ctrl-C 130, SIGTERM 143).
+    """
     try:
         return _command(list(sys.argv[1:] if argv is None else argv))
     except UserError as error:
@@ -58,6 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"dbp: error: {error}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        # Lightning kills all processes when one that it started ends with another code than 0.
+        if int(os.environ.get("LOCAL_RANK", 0)) > 0:
+            return 0
+        print(stopped, file=sys.stderr)
+        return 128 + stopped.number
     except KeyboardInterrupt:
         return 130
     except SystemExit as error:  # Lightning's way out of an interrupted run

@@ -1,4 +1,7 @@
-"""The one exception that users meet: no imports, so that every room may raise it."""
+"""The exceptions that users meet: no imports of ours, so that every room may raise them."""
+
+import os
+import signal
 
 
 class UserError(Exception):
@@ -7,3 +10,14 @@ class UserError(Exception):
 
 class Unsupported(UserError):
     """A solver or a noise lacks what an estimator needs."""
+
+
+class Stopped(Exception):
+    """A run ended early because a signal asked for it; `checkpoint` is what to go on from."""
+
+    def __init__(self, number: int, step: int, checkpoint: str) -> None:
+        self.number, self.checkpoint = number, checkpoint
+        path = os.path.relpath(checkpoint)
+        super().__init__(
+            f"stopped by {signal.Signals(number).name} at step {step}; to go on: python -m dbp fit ckpt_path={path}"
+        )

@@ -25,6 +25,7 @@ from dbp.components import catalog
 from dbp.config import carried, compose
 from dbp.errors import UserError
 from dbp.files import replacing
+from dbp.signals import StopOnSignal
 from dbp.signature import signature
 from dbp.tasks.task import Task
 
@@ -168,10 +169,11 @@ def _callbacks(config: Mapping[str, Any], place: Path | None, start: Path | None
         found.append(callbacks.ChangedOptimizer(old["optimizer"], config["optimizer"]))
     for name in sorted(config["callbacks"], key=lambda name: name == "last"):  # last.ckpt knows what the others did
         found.append(catalog.build("callback", {**config["callbacks"][name], "name": name}))
+    folder = (place / "checkpoints").absolute()
     for callback in found:
         if isinstance(callback, ModelCheckpoint | callbacks.Last):
-            callback.dirpath = str((place / "checkpoints").absolute())
-    return found
+            callback.dirpath = str(folder)
+    return [*found, StopOnSignal(folder / "last.ckpt")]
 
 
 def _loggers(config: Mapping[str, Any], place: Path) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from dbp.callbacks.randomness import KeyedRandomness, seed_all
 from dbp.callbacks.resuming import ChangedOptimizer
-from dbp.callbacks.saving import AtomicCheckpointIO, Best, Last, SaveConfig, complete_line
+from dbp.callbacks.saving import AtomicCheckpointIO, Best, Last, SaveConfig, complete_line, resumes_exactly
 from dbp.callbacks.showing import Pictures, ProgressBar, SavedPictures
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "SaveConfig",
     "SavedPictures",
     "complete_line",
+    "resumes_exactly",
     "seed_all",
 ]

@@ -59,21 +59,35 @@ class Best(ModelCheckpoint):
         super().on_train_epoch_end(trainer, pl_module)
 
 
+def resumes_exactly(trainer: pl.Trainer) -> bool:
+    """Whether a checkpoint written at the end of this batch leads to the run that goes on without it.
+
+    Not between accumulated batches, whose gradients are in no checkpoint. And not before a validation or the end of an
+    epoch, which Lightning 2.6 would take for done when it resumes.
+    """
+    loop: Any = trainer.fit_loop.epoch_loop
+    ahead = loop._is_training_done or loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
+    return not (ahead or loop._should_accumulate())
+
+
 class Last(Checkpoint):
     """`last.ckpt` after every epoch: what `ckpt_path=last` goes on from.
 
     It is apart from `Best` because Lightning's `save_last` writes only when the monitored metric has improved.
 
     Args:
-        every_n_train_steps: how often it is written within an epoch, too.
+        every_n_train_steps: how often it is written within an epoch, too; a step or more later before a validation.
     """
 
     def __init__(self, dirpath: str | None = None, every_n_train_steps: int | None = None) -> None:
         self.dirpath, self.every = dirpath, every_n_train_steps
         self._saved = 0
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._saved = trainer.global_step
+
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        if self.every and trainer.global_step % self.every == 0 and trainer.global_step != self._saved:
+        if self.every and trainer.global_step - self._saved >= self.every and resumes_exactly(trainer):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
