@@ -20,7 +20,7 @@ from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from dbp import callbacks, folder, loggers
-from dbp.checkpoints import config_in, read_plain
+from dbp.checkpoints import KEY, config_in, read_plain
 from dbp.components import catalog
 from dbp.config import carried, compose
 from dbp.errors import UserError
@@ -143,7 +143,7 @@ def _trainer(
     if options["enable_progress_bar"]:
         found.append(callbacks.ProgressBar())
     fixed: dict[str, Any] = {
-        "logger": _loggers(config, place) if place else False,
+        "logger": _loggers(config, place, start) if place else False,
         "callbacks": found,
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in found),
         "use_distributed_sampler": False,
@@ -163,7 +163,7 @@ def _callbacks(config: Mapping[str, Any], place: Path | None, start: Path | None
         found.append(callbacks.KeyedRandomness(config["seed"]))
     if place is None:
         return found
-    found.append(callbacks.SaveConfig(carried(config)))
+    found.append(callbacks.Header(carried(config)))
     old = config_in(start) if start else {}
     if old and old["optimizer"] != config["optimizer"]:
         found.append(callbacks.ChangedOptimizer(old["optimizer"], config["optimizer"]))
@@ -176,8 +176,9 @@ def _callbacks(config: Mapping[str, Any], place: Path | None, start: Path | None
     return [*found, StopOnSignal(folder / "last.ckpt")]
 
 
-def _loggers(config: Mapping[str, Any], place: Path) -> list[Any]:
-    known = {"save_dir": str(place.parent), "name": "", "version": place.name}
+def _loggers(config: Mapping[str, Any], place: Path, start: Path | None) -> list[Any]:
+    row = read_plain(start).get(KEY, {}).get("row") if start else None
+    known = {"save_dir": str(place.parent), "name": "", "version": place.name, "row": row}
     progress_bar = config["trainer"].get("enable_progress_bar", sys.stdout.isatty())
     found: list[Any] = [] if progress_bar else [loggers.EpochLines()]
     for name, options in config["loggers"].items():

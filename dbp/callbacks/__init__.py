@@ -2,18 +2,18 @@
 
 from dbp.callbacks.randomness import KeyedRandomness, seed_all
 from dbp.callbacks.resuming import ChangedOptimizer
-from dbp.callbacks.saving import AtomicCheckpointIO, Best, Last, SaveConfig, complete_line, resumes_exactly
+from dbp.callbacks.saving import AtomicCheckpointIO, Best, Header, Last, complete_line, resumes_exactly
 from dbp.callbacks.showing import Pictures, ProgressBar, SavedPictures
 
 __all__ = [
     "AtomicCheckpointIO",
     "Best",
     "ChangedOptimizer",
+    "Header",
     "KeyedRandomness",
     "Last",
     "Pictures",
     "ProgressBar",
-    "SaveConfig",
     "SavedPictures",
     "complete_line",
     "resumes_exactly",

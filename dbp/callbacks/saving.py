@@ -18,14 +18,15 @@ from dbp.files import replacing
 from dbp.loggers import CSVLogger
 
 
-class SaveConfig(Callback):
-    """Writes the configuration of the run into every checkpoint, as plain data."""
+class Header(Callback):
+    """Writes into every checkpoint, as plain data, the configuration of the run and its line of metrics.csv."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = dict(config)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        checkpoint[KEY] = {"version": dbp.__version__, "config": self.config}
+        rows = [logger.row(trainer.current_epoch) for logger in trainer.loggers if isinstance(logger, CSVLogger)]
+        checkpoint[KEY] = {"version": dbp.__version__, "config": self.config, "row": next(iter(rows), {})}
 
 
 def complete_line(trainer: pl.Trainer) -> None:
