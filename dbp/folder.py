@@ -95,10 +95,20 @@ def claim(config: Mapping[str, Any], checkpoint: Path | None) -> tuple[Path, Pat
     job that is started again with the same configuration goes on; otherwise the next free `version_<n>`.
 
     Raises:
-        UserError: `run` names a run that has checkpoints, and `ckpt_path` does not say to go on from one.
+        UserError: `run` names a run that has checkpoints, and `ckpt_path` does not say to go on from one; or the folder
+            cannot be made.
     """
     if HANDED in os.environ and int(os.environ.get("LOCAL_RANK", 0)) > 0:
         return Path(os.environ[HANDED]), checkpoint
+    try:
+        folder, checkpoint = _claim(config, checkpoint)
+    except OSError as error:
+        raise UserError(f"cannot make a folder for the run in {runs_of(config)}: {error.strerror}") from error
+    os.environ[HANDED] = str(folder.absolute())
+    return folder, checkpoint
+
+
+def _claim(config: Mapping[str, Any], checkpoint: Path | None) -> tuple[Path, Path | None]:
     runs, run = runs_of(config), config["run"]
     if run is not None:
         folder = runs / run
@@ -114,7 +124,6 @@ def claim(config: Mapping[str, Any], checkpoint: Path | None) -> tuple[Path, Pat
         checkpoint = checkpoint or last_in(folder)
     else:
         folder = _claim_one(runs, (f"version_{n}" for n in count()), to_yaml(carried(config)))
-    os.environ[HANDED] = str(folder.absolute())
     return folder, checkpoint
 
 

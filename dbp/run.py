@@ -8,7 +8,7 @@ import pickle
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from dbp.components import catalog
 from dbp.config import carried, compose
 from dbp.errors import UserError
 from dbp.files import replacing
+from dbp.lock import locked
 from dbp.signals import StopOnSignal
 from dbp.signature import signature
 from dbp.tasks.task import Task
@@ -64,9 +65,10 @@ def fit(config: Mapping[str, Any], checkpoint: Path | None = None) -> Result:
         dry = config["trainer"].get("fast_dev_run")
         place, start = (None, checkpoint) if dry else folder.claim(config, checkpoint)
         trainer = _trainer(config, place, start)
-        if place and trainer.is_global_zero:
-            folder.save_config(place, config)
-        trainer.fit(task, datamodule=data, ckpt_path=start and str(start), weights_only=True)
+        with locked(place) if place and trainer.is_global_zero else nullcontext():
+            if place and trainer.is_global_zero:
+                folder.save_config(place, config)
+            trainer.fit(task, datamodule=data, ckpt_path=start and str(start), weights_only=True)
     metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if not k.endswith("_step")}
     last = next(iter(folder.checkpoints_in(place)), None) if place else None
     return Result(place, metrics, getattr(trainer.checkpoint_callback, "best_model_path", None), last)
