@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from dbp import __version__, kernels
 from dbp.audit import command as audit
 from dbp.components import catalog
-from dbp.config import KEYS, compose, to_yaml, validate
+from dbp.config import KEYS, changes, compose, to_yaml, validate
 from dbp.errors import Stopped, UserError
 from dbp.new import KINDS, new_plugin
 from dbp.registry import BUILTIN, Claim, Registry, did_you_mean
@@ -147,6 +147,9 @@ def _stage(stage: str, files: list[str], overrides: list[str], print_config: boo
         print(to_yaml(config), end="")
         return 0
     _check(stage, config, base)
+    changed = changes(base, config) if stage == "fit" else []
+    if changed and int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        print("\n  ".join([f"going on from {checkpoint} with another configuration:", *changed]))
     return _run(stage, config, checkpoint)
 
 

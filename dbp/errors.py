@@ -12,6 +12,14 @@ class Unsupported(UserError):
     """A solver or a noise lacks what an estimator needs."""
 
 
+class NonFinite(UserError):
+    """Scores, a loss or a gradient that is NaN or infinite; `located` if the message says at which step."""
+
+    def __init__(self, message: str, located: bool = False) -> None:
+        super().__init__(message)
+        self.located = located
+
+
 class Stopped(Exception):
     """A run ended early because a signal asked for it; `checkpoint` is what to go on from."""
 

@@ -22,7 +22,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from dbp import callbacks, folder, loggers
 from dbp.checkpoints import KEY, config_in, read_plain
 from dbp.components import catalog
-from dbp.config import carried, compose
+from dbp.config import carried, changes, compose
 from dbp.errors import UserError
 from dbp.files import replacing
 from dbp.lock import locked
@@ -39,7 +39,9 @@ QUIET = (
     "Be aware that when using `ckpt_path`",
     "It is recommended to use `self.log",  # values that torchmetrics has already made one for all processes
 )
-USERS = ("Error(s) in loading state_dict", "Early stopping conditioned on metric")  # RuntimeErrors that users cause
+SHAPING = ("task", "solver", "estimator", "data")  # what the state of a checkpoint has its shapes from
+UNFIT = "Error(s) in loading state_dict"
+USERS = (UNFIT, "Early stopping conditioned on metric")  # RuntimeErrors that users cause
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def fit(config: Mapping[str, Any], checkpoint: Path | None = None) -> Result:
         with locked(place) if place and trainer.is_global_zero else nullcontext():
             if place and trainer.is_global_zero:
                 folder.save_config(place, config)
-            trainer.fit(task, datamodule=data, ckpt_path=start and str(start), weights_only=True)
+            with _named(start, config):
+                trainer.fit(task, datamodule=data, ckpt_path=start and str(start), weights_only=True)
     metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if not k.endswith("_step")}
     last = next(iter(folder.checkpoints_in(place)), None) if place else None
     return Result(place, metrics, getattr(trainer.checkpoint_callback, "best_model_path", None), last)
@@ -165,7 +168,9 @@ def _callbacks(config: Mapping[str, Any], place: Path | None, start: Path | None
         found.append(callbacks.KeyedRandomness(config["seed"]))
     if place is None:
         return found
-    found.append(callbacks.Header(carried(config)))
+    names = ", ".join(f"{kind} {config[kind]['name']}" for kind in ("task", "estimator", "solver"))
+    found.append(callbacks.Finite(names, skip=config["on_nonfinite"] == "skip"))
+    found += [callbacks.Header(carried(config)), callbacks.SameBatches()]
     old = config_in(start) if start else {}
     if old and old["optimizer"] != config["optimizer"]:
         found.append(callbacks.ChangedOptimizer(old["optimizer"], config["optimizer"]))
@@ -205,6 +210,20 @@ def _quietly() -> Iterator[None]:
         for text in QUIET:
             warnings.filterwarnings("ignore", message=f".*{text}")
         yield
+
+
+@contextmanager
+def _named(start: Path | None, config: Mapping[str, Any]) -> Iterator[None]:
+    """Says which changed key it may be when the state of a checkpoint does not fit what the configuration builds."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not (start and str(error).startswith(UNFIT)):
+            raise
+        old = {name: value for name, value in config_in(start).items() if name in SHAPING}
+        changed = changes(old, config)
+        what = "\n  ".join([*str(error).splitlines()[:2], *(f"changed: {line}" for line in changed)])
+        raise UserError(f"{what}\n  give the old values, or start anew with another run=NAME") from error
 
 
 @contextmanager
