@@ -14,7 +14,7 @@ from dbp import __version__, kernels
 from dbp.audit import command as audit
 from dbp.components import catalog
 from dbp.config import KEYS, changes, compose, to_yaml, validate
-from dbp.errors import Stopped, UserError
+from dbp.errors import Echo, Stopped, UserError
 from dbp.new import KINDS, new_plugin
 from dbp.registry import BUILTIN, Claim, Registry, did_you_mean
 
@@ -59,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         if os.environ.get("DBP_TRACEBACK"):
             raise
-        print(f"dbp: error: {error}", file=sys.stderr)
+        if not isinstance(error, Echo):
+            print(f"dbp: error: {error}", file=sys.stderr)
         return 2
     except Stopped as stopped:
         # Lightning kills all processes when one that it started ends with another code than 0.

@@ -12,6 +12,10 @@ class Unsupported(UserError):
     """A solver or a noise lacks what an estimator needs."""
 
 
+class Echo(UserError):
+    """This process ends because of what another one says: nothing is left to say."""
+
+
 class NonFinite(UserError):
     """Scores, a loss or a gradient that is NaN or infinite; `located` if the message says at which step."""
 

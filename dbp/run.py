@@ -26,6 +26,7 @@ from dbp.config import carried, changes, compose
 from dbp.errors import UserError
 from dbp.files import replacing
 from dbp.lock import locked
+from dbp.ranks import ERROR, OneMessage
 from dbp.signals import StopOnSignal
 from dbp.signature import signature
 from dbp.tasks.task import Task
@@ -41,7 +42,15 @@ QUIET = (
 )
 SHAPING = ("task", "solver", "estimator", "data")  # what the state of a checkpoint has its shapes from
 UNFIT = "Error(s) in loading state_dict"
-USERS = (UNFIT, "Early stopping conditioned on metric")  # RuntimeErrors that users cause
+USERS = {  # errors of others that users cause, and what to say before them
+    UNFIT: "",
+    "Early stopping conditioned on metric": "",
+    "PytorchStreamReader": "the checkpoint is damaged: ",
+    "DataLoader worker (pid": "a process that loads data was killed, most often because memory ran out: fewer data.workers "
+    "or a smaller data.batch_size need less. To go on: ckpt_path=last. ",
+    "Expected more than 1 value per channel": "a batch of one example, which batch norm cannot take: choose another "
+    "data.batch_size. ",
+}
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,8 @@ def fit(config: Mapping[str, Any], checkpoint: Path | None = None) -> Result:
         with locked(place) if place and trainer.is_global_zero else nullcontext():
             if place and trainer.is_global_zero:
                 folder.save_config(place, config)
-            with _named(start, config):
+                (place / ERROR).unlink(missing_ok=True)
+            with _one_message(trainer), _named(start, config):
                 trainer.fit(task, datamodule=data, ckpt_path=start and str(start), weights_only=True)
     metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if not k.endswith("_step")}
     last = next(iter(folder.checkpoints_in(place)), None) if place else None
@@ -170,7 +180,7 @@ def _callbacks(config: Mapping[str, Any], place: Path | None, start: Path | None
         return found
     names = ", ".join(f"{kind} {config[kind]['name']}" for kind in ("task", "estimator", "solver"))
     found.append(callbacks.Finite(names, skip=config["on_nonfinite"] == "skip"))
-    found += [callbacks.Header(carried(config)), callbacks.SameBatches()]
+    found += [callbacks.Header(carried(config)), callbacks.SameBatches(), OneMessage(place)]
     old = config_in(start) if start else {}
     if old and old["optimizer"] != config["optimizer"]:
         found.append(callbacks.ChangedOptimizer(old["optimizer"], config["optimizer"]))
@@ -206,10 +216,23 @@ def _quietly() -> Iterator[None]:
     """Without Lightning's advice, and with the errors that users cause as UserError."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It tells of a process that died, before it ends the others.
+    logging.getLogger("lightning_fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
     with warnings.catch_warnings(), _users_errors():
         for text in QUIET:
             warnings.filterwarnings("ignore", message=f".*{text}")
         yield
+
+
+@contextmanager
+def _one_message(trainer: pl.Trainer) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, OneMessage) and callback.instead:
+                raise callback.instead from error
+        raise
 
 
 @contextmanager
@@ -244,9 +267,8 @@ def _users_errors() -> Iterator[None]:
         raise UserError(str(error)) from error
     except pickle.UnpicklingError as error:
         raise UserError("the checkpoint holds more than plain data and tensors, and is refused") from error
-    except RuntimeError as error:
-        if str(error).startswith("PytorchStreamReader"):
-            raise UserError(f"the checkpoint is damaged: {str(error).splitlines()[0]}") from error
-        if not str(error).startswith(USERS):
+    except (RuntimeError, ValueError) as error:
+        said = next((said for start, said in USERS.items() if str(error).startswith(start)), None)
+        if said is None:
             raise
-        raise UserError(str(error)) from error
+        raise UserError(said + str(error)) from error
