@@ -29,6 +29,7 @@ from dbp.lock import locked
 from dbp.ranks import ERROR, OneMessage
 from dbp.signals import StopOnSignal
 from dbp.signature import signature
+from dbp.solvers.failure import failed_on
 from dbp.tasks.task import Task
 
 QUIET = (
@@ -41,13 +42,15 @@ QUIET = (
     "It is recommended to use `self.log",  # values that torchmetrics has already made one for all processes
 )
 SHAPING = ("task", "solver", "estimator", "data")  # what the state of a checkpoint has its shapes from
+log = logging.getLogger(__name__)
+SCORES = "failed_scores.npy"  # of the run's folder
 UNFIT = "Error(s) in loading state_dict"
 USERS = {  # errors of others that users cause, and what to say before them
     UNFIT: "",
     "Early stopping conditioned on metric": "",
     "PytorchStreamReader": "the checkpoint is damaged: ",
-    "DataLoader worker (pid": "a process that loads data was killed, most often because memory ran out: fewer data.workers "
-    "or a smaller data.batch_size need less. To go on: ckpt_path=last. ",
+    "DataLoader worker (pid": "a process that loads data was killed, most often because memory ran out (fewer "
+    "data.workers or a smaller data.batch_size need less); to go on: ckpt_path=last. ",
     "Expected more than 1 value per channel": "a batch of one example, which batch norm cannot take: choose another "
     "data.batch_size. ",
 }
@@ -80,7 +83,7 @@ def fit(config: Mapping[str, Any], checkpoint: Path | None = None) -> Result:
             if place and trainer.is_global_zero:
                 folder.save_config(place, config)
                 (place / ERROR).unlink(missing_ok=True)
-            with _one_message(trainer), _named(start, config):
+            with _scores_kept(place), _one_message(trainer), _named(start, config):
                 trainer.fit(task, datamodule=data, ckpt_path=start and str(start), weights_only=True)
     metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if not k.endswith("_step")}
     last = next(iter(folder.checkpoints_in(place)), None) if place else None
@@ -222,6 +225,24 @@ def _quietly() -> Iterator[None]:
         for text in QUIET:
             warnings.filterwarnings("ignore", message=f".*{text}")
         yield
+
+
+@contextmanager
+def _scores_kept(place: Path | None) -> Iterator[None]:
+    """Writes the scores that a solver failed on into the run's folder, and says so."""
+    try:
+        yield
+    except Exception as error:
+        theta = failed_on(error)
+        if theta is None or place is None:
+            raise
+        path = place / SCORES
+        np.save(path, theta.cpu().to(torch.promote_types(theta.dtype, torch.float32)).numpy(), allow_pickle=False)
+        note = f"the scores {list(theta.shape)} that the solver failed on: {os.path.relpath(path)}"
+        if isinstance(error, UserError):
+            raise UserError(f"{error}\n  {note}") from error
+        log.error(note)
+        raise
 
 
 @contextmanager
