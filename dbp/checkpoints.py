@@ -56,6 +56,8 @@ def verify(path: Path) -> None:
         for record in archive.infolist():
             if record.file_size != record.compress_size:  # torch stores; this could be a bomb
                 raise ValueError(f"{record.filename} is compressed")
+            if record.external_attr & 0x10:  # a folder to torch, which would leave its tensor as the memory was
+                raise ValueError(f"{record.filename} is marked as a folder")
         if broken := archive.testzip():
             raise ValueError(f"the checksum of {broken} is wrong")
 
