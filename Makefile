@@ -6,7 +6,7 @@ RUN := .venv/bin/python -m dbp
 DATA ?= data
 export MPLBACKEND := agg
 
-.PHONY: help demo test lint audit bench bench-solvers bench-check results clean
+.PHONY: help demo test lint torture audit bench bench-solvers bench-check results clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 15
@@ -28,6 +28,9 @@ lint: .venv/installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+torture: .venv/installed  ## kill 200 runs at random moments, and compare what becomes of them
+	OMP_NUM_THREADS=1 .venv/bin/python tests/torture.py --kills 200
 
 bench-solvers: .venv/installed  ## every solver against what people use today, into benchmarks/results.md
 	$(PIP) -q -e '.[dev,bench]'

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import numpy as np
@@ -45,12 +46,15 @@ SHAPING = ("task", "solver", "estimator", "data")  # what the state of a checkpo
 log = logging.getLogger(__name__)
 SCORES = "failed_scores.npy"  # of the run's folder
 UNFIT = "Error(s) in loading state_dict"
+WORKER_DIED = (
+    "a process that loads data was killed, most often because memory ran out (fewer data.workers or a smaller "
+    "data.batch_size need less); to go on: ckpt_path=last. "
+)
 USERS = {  # errors of others that users cause, and what to say before them
     UNFIT: "",
     "Early stopping conditioned on metric": "",
     "PytorchStreamReader": "the checkpoint is damaged: ",
-    "DataLoader worker (pid": "a process that loads data was killed, most often because memory ran out (fewer "
-    "data.workers or a smaller data.batch_size need less); to go on: ckpt_path=last. ",
+    "DataLoader worker (pid": WORKER_DIED,
     "Expected more than 1 value per channel": "a batch of one example, which batch norm cannot take: choose another "
     "data.batch_size. ",
 }
@@ -288,6 +292,10 @@ def _users_errors() -> Iterator[None]:
         raise UserError(str(error)) from error
     except pickle.UnpicklingError as error:
         raise UserError("the checkpoint holds more than plain data and tensors, and is refused") from error
+    except (ConnectionError, EOFError) as error:  # from a loader that does not yet know what became of its process
+        if not any("torch/utils/data" in frame.f_code.co_filename for frame, _ in walk_tb(error.__traceback__)):
+            raise
+        raise UserError(f"{WORKER_DIED}{type(error).__name__}: {error}") from error
     except (RuntimeError, ValueError) as error:
         said = next((said for start, said in USERS.items() if str(error).startswith(start)), None)
         if said is None:

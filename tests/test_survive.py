@@ -275,9 +275,7 @@ def test_what_is_not_finite_is_named_or_skipped(dbp, capsys, what, said):
 def test_a_killed_process_that_loads_data_is_explained(dbp, capsys):
     data = "data={name: 'faults:DeadlyData', items: 4, size: 60, batch_size: 10, workers: 1}"
     assert dbp("fit", *RUN, data) == 2
-    said = capsys.readouterr().err
-    assert "a process that loads data was killed, most often because memory ran out" in said
-    assert "DataLoader worker (pid" in said
+    assert "a process that loads data was killed, most often because memory ran out" in capsys.readouterr().err
 
 
 def test_the_scores_that_a_solver_failed_on_are_kept(dbp, caplog):

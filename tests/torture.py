@@ -219,11 +219,11 @@ class Torture:
         many = ["trainer.strategy=ddp", f"trainer.devices={processes}"] if processes > 1 else []
         return [*COMMON, *RUNS[name], *many, "run=r"]
 
-    def trial(self) -> None:
+    def trial(self, most: int) -> None:
         """Kills a run once, or more often, and lets it end."""
         kind, folder, killed, visit = self.random.choice(self.kinds), self._folder(), 0, 0
         arguments = self._arguments(kind)
-        while killed == 0 or self.random.random() < 0.3:
+        while killed == 0 or (killed < most and self.random.random() < 0.3):
             pids = start(folder, arguments, kind[1])
             stage = self.random.randrange(len(STAGES))
             victims = pids if self.random.random() < 0.5 else [self.random.choice(pids)]
@@ -284,7 +284,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="torture") as root:
         torture = Torture(Path(root), given.seed, [(name, n) for name in given.runs for n in given.processes])
         while torture.counts["killed"] < given.kills:
-            torture.trial()
+            torture.trial(most=given.kills - torture.counts["killed"])
         count = torture.counts
         for fault in torture.faults:
             print(fault)
