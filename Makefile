@@ -6,7 +6,7 @@ RUN := .venv/bin/python -m dbp
 DATA ?= data
 export MPLBACKEND := agg
 
-.PHONY: help demo test lint torture audit bench bench-solvers bench-check results clean
+.PHONY: help demo test lint torture audit bench bench-solvers bench-check results results-vae results-sorting clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 15
@@ -51,6 +51,16 @@ results: .venv/installed  ## the numbers of docs/results.md: six runs of five ep
 	  run="run=results-$$config-$$seed data.root=$(DATA)"; \
 	  $(RUN) fit --config configs/dvae/$$config.yaml $$run seed=$$seed trainer.max_epochs=5 ckpt_path=last && \
 	  $(RUN) test run=results-$$config-$$seed ckpt_path=last || exit; \
+	done; done
+
+results-vae: .venv/installed  ## seventeen estimators on one variational autoencoder: 20 epochs on MNIST each; DATA=FOLDER
+	.venv/bin/python -m benchmarks.vae data.root=$(DATA)
+
+results-sorting: .venv/installed  ## sorting five numbers through a hard layer, by two models, against smooth layers
+	for model in dense lstm; do for layer in dab: straight:estimator=straight_through tanh:task.soft=tanh elu:task.soft=elu; do \
+	  run="run=sorting-$$model-$${layer%%:*}"; \
+	  $(RUN) fit --config configs/sorting/$$model.yaml $$run $${layer#*:} ckpt_path=last && \
+	  $(RUN) test $$run ckpt_path=last || exit; \
 	done; done
 
 clean:  ## remove the environment and what the demo made

@@ -9,7 +9,12 @@ from dbp.registry import Registry
 
 tasks = Registry(
     "task", "tasks", "dbp.tasks.task:Task",
-    {"slots": "dbp.tasks:Slots", "dvae": "dbp.tasks:DVAE"},
+    {
+        "slots": "dbp.tasks:Slots",
+        "dvae": "dbp.tasks:DVAE",
+        "vae": "dbp.tasks:VAE",
+        "sorting": "dbp.tasks:Sorting",
+    },
     hidden=("solver", "estimator", "optimizer", "scheduler"),  # keys of their own in a configuration
 )  # fmt: skip
 solvers = Registry(
@@ -90,6 +95,8 @@ data = Registry(
         "digits": "dbp.data:Digits",
         "mnist": "dbp.data:MNIST",
         "fashion_mnist": "dbp.data:FashionMNIST",
+        "omniglot": "dbp.data:Omniglot",
+        "sequences": "dbp.data:Sequences",
     },
 )  # fmt: skip
 optimizers = Registry(

@@ -30,3 +30,43 @@ def reconstructions(images: Tensor, codes: Tensor, reconstructions: Tensor, coun
             axis.spines[:].set_color("0.8")
         line[0].set_ylabel(name, fontsize=9)
     return figure
+
+
+def pages(images: Tensor, columns: int = 10) -> "Figure":
+    """Images side by side, in rows.
+
+    Args:
+        images: `[count, height, width]` in [0, 1].
+        columns: images in a row.
+    """
+    from matplotlib.figure import Figure
+
+    height, width = images.shape[1:]
+    rows = -(-len(images) // columns)
+    page = images.new_full((rows * columns, height + 2, width + 2), 0.2)  # a thin frame around each
+    page[: len(images), 1:-1, 1:-1] = images
+    page = page.unflatten(0, (rows, columns)).transpose(1, 2).flatten(2).flatten(0, 1)
+    figure = Figure(figsize=(columns, columns * page.shape[0] / page.shape[1]), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(page.float().numpy(force=True), cmap="gray_r", vmin=0, vmax=1)
+    axis.set_axis_off()
+    return figure
+
+
+def sequences(ordered: Tensor, count: int = 10) -> "Figure":
+    """Sequences in the order that was predicted, as bars: stairs where it is right, red where a step goes down.
+
+    Args:
+        ordered: `[B, length]`.
+        count: how many sequences are shown.
+    """
+    from matplotlib.figure import Figure
+
+    shown = ordered[:count].float().numpy(force=True)
+    figure = Figure(figsize=(1.0 * len(shown) + 0.2, 1.3), layout="constrained")
+    for axis, values in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        wrong = [later < earlier for earlier, later in zip(values, [*values[1:], values[-1]], strict=True)]
+        axis.bar(range(len(values)), values, 0.85, color=["tab:red" if w else "tab:blue" for w in wrong])
+        axis.set(xticks=[], yticks=[], ylim=(0, 1.02))
+        axis.spines[:].set_visible(False)
+    return figure

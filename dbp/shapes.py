@@ -15,6 +15,11 @@ def sum_to(x: Tensor, ndim: int) -> Tensor:
     return x.flatten(ndim).sum(-1) if x.ndim > ndim else x
 
 
+def mean_to(x: Tensor, ndim: int) -> Tensor:
+    """The mean over leading dims, those of samples, until `ndim` are left."""
+    return x.mean(tuple(range(x.ndim - ndim))) if x.ndim > ndim else x
+
+
 def align(x: Tensor, ndim: int) -> Tensor:
     """Appends dims of size one until there are `ndim`."""
     return x.reshape(x.shape + (1,) * (ndim - x.ndim))

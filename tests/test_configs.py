@@ -19,10 +19,11 @@ LAYERS = sorted((ROOT / "configs" / "trainer").glob("*.yaml"))
 
 def data_for(path: Path) -> list[str]:
     """Overrides for a set that would be downloaded: its files, or else the digits that need none."""
-    config = yaml.safe_load(path.read_text())
-    if "mnist" not in config["data"]["name"]:
+    name = yaml.safe_load(path.read_text())["data"]["name"]
+    places = {"mnist": REAL, "fashion_mnist": REAL, "omniglot": REAL / "omniglot" / "derived"}
+    if name not in places:
         return []
-    return [f"data.root={REAL}"] if REAL.is_dir() else ["data={name: digits}", "task.shape=[8,8]"]
+    return [f"data.root={places[name]}"] if REAL.is_dir() else ["data={name: digits}", "task.shape=[8,8]"]
 
 
 def fits(*arguments: object) -> None:
@@ -47,5 +48,5 @@ def test_a_layer_lies_over_an_experiment(path, tmp_path):
 
 
 def test_there_are_experiments_to_test():
-    assert {path.parent.name for path in EXPERIMENTS} >= {"dvae", "slots"}
+    assert {path.parent.name for path in EXPERIMENTS} >= {"dvae", "slots", "vae", "sorting"}
     assert len(LAYERS) >= 3

@@ -14,7 +14,7 @@ import torch
 from dbp.data import DataError
 from dbp.data.download import download
 from dbp.data.idx import read_idx
-from dbp.data.images import IdxImages, Official
+from dbp.data.mnist import IdxImages, Official
 
 BODY = bytes(range(256)) * 2000
 DIGEST = sha256(BODY).hexdigest()

@@ -14,7 +14,7 @@ from dbp.data import SlotsData
 from dbp.errors import Unsupported
 from dbp.gradients import only_gradient, straight_through
 from dbp.shapes import sum_to
-from dbp.tasks import DVAE, Slots
+from dbp.tasks import DVAE, VAE, Slots, Sorting
 from dbp.tasks.task import Step
 
 SHAPE = (5,)
@@ -305,6 +305,15 @@ def test_the_tasks_pass(estimator):
     testing.check_task(Slots(solvers.OneHot(), estimator), [torch.rand(16, 8, 1)])
     dvae = DVAE(solvers.OneHot(), estimator, shape=(4, 4), rows=2, columns=3, hidden=(8,))
     testing.check_task(dvae, [torch.rand(16, 4, 4)])
+
+
+@pytest.mark.parametrize("estimator", [estimators.REBAR(), estimators.DisARM(), estimators.Score()])
+def test_tasks_with_decisions_in_a_row_pass(estimator):
+    vae = VAE(solvers.Threshold(), estimator, shape=(4, 4), latents=6, layers=2)
+    testing.check_task(vae, [torch.rand(16, 4, 4).round()])
+    numbers = torch.rand(16, 3)
+    sorting = Sorting(solvers.Threshold(), estimator, length=3, model="lstm", hidden=(8,), width=6, ponder=2)
+    testing.check_task(sorting, [numbers, numbers.argsort()])
 
 
 class NoTest(SlotsData):

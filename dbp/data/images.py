@@ -1,145 +1,72 @@
-"""MNIST and the sets that come in its format."""
+"""Images with labels: how many validate, and whether their pixels are made bits."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from dbp.data.data import Data
-from dbp.data.download import download
 from dbp.data.errors import DataError
-from dbp.data.idx import read_idx
 from dbp.data.loader import Tensors
+from dbp.data.order import key
 
 
-class Official(NamedTuple):
-    """SHA-256 of an official file, as it is downloaded (.gz) and uncompressed."""
+class Images(Data):
+    """Images of bytes with labels, in a training and a test part; a subclass writes `read`.
 
-    compressed: str
-    content: str
-
-
-class IdxImages(Data):
-    """Images with labels in four files of MNIST's names and format; a subclass names their origin.
-
-    A batch is (images [B, 28, 28] in [0, 1], labels [B] int64). Files are looked for in `root/<folder>`, then
-    in `root`, compressed or not, and must be official. What is missing is downloaded to `root/<folder>`.
+    A batch is (images [B, height, width] in [0, 1], labels [B] int64).
 
     Args:
-        root: the folder for data sets.
         val_size: how many of the last training images validate instead. With 0 all of them train, as in most
             papers, and **validation uses the test images**: do not choose by it what you then report.
+        binarise: make each pixel 0 or 1, with its value as the probability of 1. `static`: drawn once, the same for
+            every run and seed; `dynamic`: training images are drawn anew in every epoch, others once; null: not at all.
 
     Raises:
         DataError: a file is damaged, not the official one, or missing and cannot be downloaded.
     """
 
-    folder: ClassVar[str]
-    mirrors: ClassVar[tuple[str, ...]]
-    files: ClassVar[Mapping[str, Official]]
-
     def __init__(
-        self, root: str = "data", val_size: int = 0, batch_size: int = 32, workers: int = 0, seed: int = 0
+        self,
+        val_size: int = 0,
+        binarise: Literal["static", "dynamic"] | None = None,
+        batch_size: int = 32,
+        workers: int = 0,
+        seed: int = 0,
     ) -> None:
         super().__init__(batch_size, workers, seed)
-        self.root, self.val_size = Path(root).expanduser(), val_size
+        self.val_size, self.binarise = val_size, binarise
 
-    def prepare_data(self) -> None:
-        """Downloads what is missing."""
-        for name in self.files:
-            self._find(name)
+    @abstractmethod
+    def read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
+        """Returns the images, uint8 [N, height, width], and the labels, int64 [N]."""
 
     def datasets(self) -> Mapping[str, Dataset]:
         """Reads the files; downloads what is missing."""
-        images, labels = self._read("train")
-        test = Tensors(*self._read("t10k"))
+        images, labels = self.read("train")
+        held_out, test_labels = self.read("test")
         rest = len(images) - self.val_size
         if self.val_size < 0 or rest < 1:
             raise DataError(f"val_size={self.val_size} must be from 0 to {len(images) - 1:,}.")
-        val = Tensors(images[rest:], labels[rest:]) if self.val_size else test
-        return {"train": Tensors(images[:rest], labels[:rest]), "val": val, "test": test}
+        test = Tensors(self._fixed(held_out, "test"), test_labels)
+        val = Tensors(self._fixed(images[rest:], "val"), labels[rest:]) if self.val_size else test
+        if self.binarise == "dynamic":
+            train = Tensors(images[:rest], labels[:rest], transform=_drawn)
+        else:
+            train = Tensors(self._fixed(images[:rest], "train"), labels[:rest])
+        return {"train": train, "val": val, "test": test}
 
-    def _read(self, part: str) -> tuple[Tensor, Tensor]:
-        """Returns images, uint8, and labels of "train" or "t10k"."""
-        images, labels = (
-            read_idx(self._find(name), self.files[name].content)
-            for name in (f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte")
-        )
-        return images, labels.to(torch.int64)
-
-    def _find(self, name: str) -> Path:
-        folder = self.root / self.folder
-        for path in (folder / name, folder / f"{name}.gz", self.root / name, self.root / f"{name}.gz"):
-            if path.exists():
-                return path
-        download(folder / f"{name}.gz", self.mirrors, self.files[name].compressed)
-        return folder / f"{name}.gz"
+    def _fixed(self, images: Tensor, split: str) -> Tensor:
+        if self.binarise is None:
+            return images
+        generator = torch.Generator().manual_seed(key("binarise", split))
+        # A byte v exceeds one of 0..254 with probability v / 255.
+        levels = torch.randint(255, images.shape, generator=generator, dtype=torch.uint8)
+        return (levels < images) * torch.tensor(255, dtype=torch.uint8)
 
 
-class MNIST(IdxImages):
-    """Hand-written digits: 60,000 and 10,000 images of 28x28 pixels, 10 classes.
-
-    With val_size=0 all 60,000 train, and the 10,000 test images also validate.
-
-    Source: Y. LeCun, C. Cortes and C. Burges, The MNIST database, 1998.
-    """
-
-    folder = "mnist"
-    mirrors = (
-        "https://ossci-datasets.s3.amazonaws.com/mnist/",
-        "https://storage.googleapis.com/cvdf-datasets/mnist/",
-    )
-    files: ClassVar = {
-        "train-images-idx3-ubyte": Official(
-            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-        ),
-        "train-labels-idx1-ubyte": Official(
-            "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-        ),
-        "t10k-images-idx3-ubyte": Official(
-            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-        ),
-        "t10k-labels-idx1-ubyte": Official(
-            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-        ),
-    }
-
-
-class FashionMNIST(IdxImages):
-    """Articles of clothing: 60,000 and 10,000 images of 28x28 pixels, 10 classes.
-
-    With val_size=0 all 60,000 train, and the 10,000 test images also validate.
-
-    Source: H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST, arXiv:1708.07747, 2017.
-    """
-
-    folder = "fashion-mnist"
-    mirrors = (
-        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
-        "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
-    )
-    files: ClassVar = {
-        "train-images-idx3-ubyte": Official(
-            "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-        ),
-        "train-labels-idx1-ubyte": Official(
-            "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-        ),
-        "t10k-images-idx3-ubyte": Official(
-            "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-        ),
-        "t10k-labels-idx1-ubyte": Official(
-            "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-        ),
-    }
+def _drawn(images: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+    return images.bernoulli(), labels

@@ -15,13 +15,18 @@ from dbp.data.order import Batch, Order
 
 
 class Tensors(Dataset[tuple[Tensor, ...]]):
-    """Tensors of n rows in memory; a whole batch is one copy. uint8 is pixels: read as floats in [0, 1]."""
+    """Tensors of n rows in memory; a whole batch is one copy. uint8 is pixels: read as floats in [0, 1].
 
-    def __init__(self, *tensors: Tensor) -> None:
+    Args:
+        tensors: all with the same number of rows.
+        transform: from the tensors of a batch to those that it becomes; it may draw at random (augmentation).
+    """
+
+    def __init__(self, *tensors: Tensor, transform: Callable[..., tuple[Tensor, ...]] | None = None) -> None:
         rows = [len(tensor) for tensor in tensors]
         if len(set(rows)) != 1:
             raise DataError(f"The tensors of a data set need the same number of rows, not {rows}.")
-        self.tensors = tensors
+        self.tensors, self.transform = tensors, transform
 
     def __len__(self) -> int:
         return len(self.tensors[0])
@@ -33,7 +38,8 @@ class Tensors(Dataset[tuple[Tensor, ...]]):
         """Returns the rows `indices` of each tensor."""
         rows = torch.tensor(indices)
         chosen = (tensor.index_select(0, rows) for tensor in self.tensors)
-        return tuple(tensor / 255 if tensor.dtype is torch.uint8 else tensor for tensor in chosen)
+        batch = tuple(tensor / 255 if tensor.dtype is torch.uint8 else tensor for tensor in chosen)
+        return self.transform(*batch) if self.transform else batch
 
 
 class Loader:
@@ -87,9 +93,11 @@ class _Fetch(Dataset[Any]):
         self.dataset = dataset
 
     def __getitem__(self, batch: Batch) -> Any:
-        if isinstance(self.dataset, Tensors):
+        if isinstance(self.dataset, Tensors) and not self.dataset.transform:
             return self.dataset.batch(batch.indices)
         with _randomness(batch.seed):
+            if isinstance(self.dataset, Tensors):
+                return self.dataset.batch(batch.indices)
             return default_collate([self.dataset[index] for index in batch.indices])
 
 

@@ -2,6 +2,8 @@
 
 from dbp.tasks.dvae import DVAE
 from dbp.tasks.slots import Slots
+from dbp.tasks.sorting import Sorting
 from dbp.tasks.task import Step, Task
+from dbp.tasks.vae import VAE
 
-__all__ = ["DVAE", "Slots", "Step", "Task"]
+__all__ = ["DVAE", "VAE", "Slots", "Sorting", "Step", "Task"]

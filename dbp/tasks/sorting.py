@@ -1,0 +1,163 @@
+"""Sorting numbers by a network with a hard layer inside."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassAccuracy, MulticlassExactMatch
+
+from dbp.core import Draw, Estimator, Solver
+from dbp.errors import UserError
+from dbp.networks import MLP
+from dbp.shapes import mean_to
+from dbp.tasks.task import Step, Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Sorting(Task):
+    """A network reads a sequence of T numbers and says which of them is the t-th smallest, for every t.
+
+        theta = network(x),   y = solver(theta),   loss = -sum_t log softmax(output(y)_t)[order_t]
+
+    `dense` reads all numbers at once, by a tanh MLP. `lstm` reads one after the other and then ponders: it runs on
+    without a number, and at the end of each of these steps decides; the next step reads the decision, and the last one
+    is what the output sees. A training step so has `ponder` decisions in a row, each with a surrogate of its own.
+
+    Metrics: `sorted`, the share of sequences whose whole order is right (all or none), and `accuracy`, the share of
+    places.
+
+    Source: Ramapuram, Webb, "Improving discrete latent representations with differentiable approximation bridges",
+    WCCI 2020, section 4.1; the solver there is `signum`.
+
+    Args:
+        length: T, as the data has it.
+        model: `dense` or `lstm`.
+        hidden: widths of the hidden layers of `dense`; `lstm` reads with the last of them.
+        width: scores in the hard layer.
+        ponder: decisions of the `lstm`.
+        soft: a smooth function in place of the decision, for comparison; null for the solver.
+    """
+
+    def __init__(
+        self,
+        solver: Solver,
+        estimator: Estimator,
+        *,
+        length: int = 5,
+        model: Literal["dense", "lstm"] = "dense",
+        hidden: tuple[int, ...] = (128, 128),
+        width: int = 256,
+        ponder: int = 1,
+        soft: Literal["tanh", "elu"] | None = None,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = torch.optim.Adam,
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+    ) -> None:
+        super().__init__(solver, estimator, optimizer=optimizer, scheduler=scheduler)
+        if min(length, width, ponder) < 1 or (model == "dense" and ponder > 1):
+            raise UserError(
+                f"sorting: length={length}, width={width} and ponder={ponder} must be positive, ponder 1 for dense"
+            )
+        self.length, self.soft = length, soft
+        self.encoder = _Dense(length, hidden, width) if model == "dense" else _LSTM(hidden[-1], width, ponder)
+        self.output = nn.Linear(width, length * length)
+
+    def step(self, batch: Any) -> Step:
+        sequences, order = self._checked(batch)
+        logits, draws = self.predict(sequences)  # [*samples, B, T, T]
+        losses = _cross_entropy(logits, order)
+        for draw in reversed(draws):
+            losses = draw.surrogate(mean_to(losses, draw.y.ndim - 1))
+        said = logits.detach().flatten(0, -4)[0] if logits.ndim > 3 else logits.detach()  # of the first sample
+        seen = (said.argmax(-1), order)
+        return Step(losses, {"sorted": seen, "accuracy": seen})
+
+    def metrics(self, split: str) -> Mapping[str, Metric]:
+        return {
+            "sorted": MulticlassExactMatch(self.length, validate_args=False),
+            "accuracy": MulticlassAccuracy(self.length, average="micro", validate_args=False),
+        }
+
+    def predict(self, sequences: Tensor) -> tuple[Tensor, list[Draw]]:
+        """For every place, logits of which number stands there, `[*samples, B, T, T]`, and the decisions made."""
+        draws = self.encoder(sequences, self.decide if self.soft is None else self._smooth)
+        return self.output(draws[-1].y).unflatten(-1, (self.length, self.length)), draws
+
+    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        """The sequences, and the order that the network says sorts them."""
+        sequences, _ = self._checked(batch)
+        return {"sequences": sequences, "order": self.predict(sequences)[0].argmax(-1)}
+
+    @torch.no_grad()
+    def figures(self, batch: Any) -> "dict[str, Figure]":
+        from dbp.plots import sequences
+
+        seen = self.predict_step(batch, 0)
+        return {"sequences": sequences(seen["sequences"].gather(-1, seen["order"]))}
+
+    def _smooth(self, theta: Tensor) -> Draw:
+        return Draw(theta.tanh() if self.soft == "tanh" else F.elu(theta))
+
+    def _checked(self, batch: Any) -> tuple[Tensor, Tensor]:
+        sequences, order = batch
+        if sequences.shape[-1] != self.length:
+            raise UserError(
+                f"the sequences have {sequences.shape[-1]} numbers, the model was made for {self.length}: "
+                f"set task.length={sequences.shape[-1]}"
+            )
+        return sequences, order
+
+
+Decide = Callable[[Tensor], Draw]
+
+
+class _Dense(nn.Module):
+    """All numbers at once, then one decision."""
+
+    def __init__(self, length: int, hidden: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.mlp = MLP([length, *hidden, width], "tanh")
+
+    def forward(self, sequences: Tensor, decide: Decide) -> list[Draw]:
+        return [decide(self.mlp(sequences))]
+
+
+class _LSTM(nn.Module):
+    """One number after the other, then decisions, each of which the next step reads."""
+
+    def __init__(self, hidden: int, width: int, ponder: int) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(1 + width, hidden)
+        self.scores = nn.Linear(hidden, width)
+        self.ponder = ponder
+
+    def forward(self, sequences: Tensor, decide: Decide) -> list[Draw]:
+        empty = sequences.new_zeros(len(sequences), self.scores.out_features)
+        state = (sequences.new_zeros(len(sequences), self.cell.hidden_size),) * 2
+        for number in sequences.unbind(-1):
+            state = self.read(number, empty, state)
+        draws, y = list[Draw](), empty
+        for _ in range(self.ponder):
+            state = self.read(y.new_zeros(y.shape[:-1]), y, state)
+            draws.append(decide(self.scores(state[0])))
+            y = draws[-1].y
+        return draws
+
+    def read(self, number: Tensor, y: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """The state, two of `[*leading, hidden]`, after a number `[*leading]` and a decision `[*leading, width]`."""
+        leading = y.shape[:-1]
+        flat = [part.expand(*leading, -1).flatten(0, -2) for part in state]  # a decision may have new samples
+        hidden, memory = self.cell(torch.cat([number.unsqueeze(-1), y], -1).flatten(0, -2), flat)
+        return hidden.unflatten(0, leading), memory.unflatten(0, leading)
+
+
+def _cross_entropy(logits: Tensor, order: Tensor) -> Tensor:
+    """-log p(order) in nats, summed over places: `[*leading, B, T, T], [B, T] -> [*leading, B]`."""
+    every = order.expand(logits.shape[:-1])
+    return F.cross_entropy(logits.flatten(0, -2), every.flatten(), reduction="none").unflatten(0, every.shape).sum(-1)
