@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ class StopOnSignal(Checkpoint):
         self.path, self.received = path, 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return  # Python would not let it
         # Lightning has set its own handlers by now, and puts back those before them when the run ends.
         for number in {signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, _requeueing(trainer) or signal.SIGUSR1}:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup, and shells for what runs in the background

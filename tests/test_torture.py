@@ -8,7 +8,7 @@ from pathlib import Path
 SCRIPT = Path(__file__).with_name("torture.py")
 
 
-def test_twenty_kills():
+def test_twenty_kills_and_a_process_that_fails():
     environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])}
     command = [sys.executable, str(SCRIPT), "--kills", "20", "--runs", "adaptive", "accumulated"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)

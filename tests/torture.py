@@ -74,8 +74,12 @@ class Noisy(Dataset):
 class NoisyDigits(Digits):
     """A few digits with random augmentation."""
 
+    def __init__(self, train: int = 70, batch_size: int = 5, workers: int = 0, seed: int = 0) -> None:
+        super().__init__(batch_size, workers, seed)
+        self.train = train
+
     def datasets(self) -> dict[str, Dataset]:
-        few = {"train": 70, "val": 30, "test": 10}
+        few = {"train": self.train, "val": 30, "test": 10}
         return {name: Noisy(split.batch(list(range(few[name])))[0]) for name, split in super().datasets().items()}
 
 
@@ -272,6 +276,22 @@ class Torture:
                 self.faults.append(f"{path}: {fault}")
 
 
+def failure(folder: Path) -> str | None:
+    """What is wrong with how two processes end, the second of which cannot go on: its last batch is one example."""
+    arguments = [*COMMON, *RUNS["control"], "trainer.strategy=ddp", "trainer.devices=2", "data.train=63", "run=r"]
+    pids = start(folder, arguments, 2)
+    wait(pids, 120, until=lambda: VISITS[0] == 7)  # the last batch of the first epoch
+    statuses = wait(pids, HELD_OUT)
+    for pid in set(pids) - set(statuses):
+        kill(pid)
+    lines = [(folder / f"output{rank}").read_text().splitlines() for rank in range(2)]
+    said = [[line for line in found if line.startswith(("dbp: error: ", "Traceback"))] for found in lines]
+    print(f"a batch of one example: exit codes {list(statuses.values())}, {said[0] + said[1]}")
+    if list(statuses.values()) != [2, 2] or len(said[1]) != 1 or said[0] or "a batch of one example" not in said[1][0]:
+        return "more than one message, or none, or a process that did not end"
+    return None
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
@@ -282,6 +302,8 @@ def main() -> int:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="torture") as root:
+        if 2 in given.processes and (fault := failure(Path(tempfile.mkdtemp(dir=root)))):
+            raise SystemExit(fault)
         torture = Torture(Path(root), given.seed, [(name, n) for name in given.runs for n in given.processes])
         while torture.counts["killed"] < given.kills:
             torture.trial(most=given.kills - torture.counts["killed"])
