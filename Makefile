@@ -43,6 +43,9 @@ build/sanitize-%: tests/native/sanitize.cpp $(wildcard dbp/solvers/native/src/*)
 	    -fno-sanitize-recover=all -o $@ $(filter %.cpp,$^) && $@; \
 	else echo "sanitize: $(CXX) has no -fsanitize=$*: skipped"; fi
 
+torture: .venv/installed  ## kill 200 runs at random moments, and compare what becomes of them
+	OMP_NUM_THREADS=1 .venv/bin/python tests/torture.py --kills 200
+
 bench-solvers: .venv/installed  ## every solver against what people use today, into benchmarks/results.md
 	$(PIP) -q -e '.[dev,bench]'
 	OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.solvers

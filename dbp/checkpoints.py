@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 import zipfile
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +39,47 @@ def read_plain(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is no checkpoint, or is damaged.
     """
+    with _opened(path) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+        with archive.open(name) as file:
+            checkpoint = _PlainUnpickler(file).load()
+    return checkpoint if isinstance(checkpoint, dict) else {}
+
+
+def verify(path: Path) -> None:
+    """Reads the whole file against the checksums that torch writes into it.
+
+    Raises:
+        UserError: the file is no checkpoint, or is damaged.
+    """
+    with _opened(path) as archive:
+        for record in archive.infolist():
+            if record.file_size != record.compress_size:  # torch stores; this could be a bomb
+                raise ValueError(f"{record.filename} is compressed")
+            if record.external_attr & 0x10:  # a folder to torch, which would leave its tensor as the memory was
+                raise ValueError(f"{record.filename} is marked as a folder")
+        if broken := archive.testzip():
+            raise ValueError(f"the checksum of {broken} is wrong")
+
+
+def fault_in(path: Path) -> str | None:
+    """Why no run can go on from this file; None if one can."""
+    try:
+        verify(path)
+        lacking = {"state_dict", "optimizer_states", "loops"} - read_plain(path).keys()
+    except UserError as error:
+        return str(error.__cause__)
+    return f"it has no {', no '.join(sorted(lacking))}" if lacking else None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
-            name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-            with archive.open(name) as file:
-                checkpoint = _PlainUnpickler(file).load()
-    except Exception as error:  # damaged pickles raise nearly anything
+            yield archive
+    except Exception as error:  # damaged files raise nearly anything
         what = f"{type(error).__name__}: {error}"
         raise UserError(f"ckpt_path={path}: no checkpoint, or a damaged one ({what})") from error
-    return checkpoint if isinstance(checkpoint, dict) else {}
 
 
 def config_in(path: Path) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 from dbp import __version__, kernels
 from dbp.audit import command as audit
 from dbp.components import catalog
-from dbp.config import KEYS, compose, to_yaml, validate
-from dbp.errors import UserError
+from dbp.config import KEYS, changes, compose, to_yaml, validate
+from dbp.errors import Echo, Stopped, UserError
 from dbp.gallery import command as gallery
 from dbp.new import KINDS, new_plugin
 from dbp.registry import BUILTIN, Claim, Registry, did_you_mean
@@ -51,14 +51,24 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line; returns the exit code: 0, 2 for what the user can put right, 130 after Ctrl-C."""
+    """Runs a command line; returns the exit code.
+
+    0; 2 for what the user can put right; 128 + its number after a signal (Ctrl-C 130, SIGTERM 143).
+    """
     try:
         return _command(list(sys.argv[1:] if argv is None else argv))
     except UserError as error:
         if os.environ.get("DBP_TRACEBACK"):
             raise
-        print(f"dbp: error: {error}", file=sys.stderr)
+        if not isinstance(error, Echo):
+            print(f"dbp: error: {error}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        # Lightning kills all processes when one that it started ends with another code than 0.
+        if int(os.environ.get("LOCAL_RANK", 0)) > 0:
+            return 0
+        print(stopped, file=sys.stderr)
+        return 128 + stopped.number
     except KeyboardInterrupt:
         return 130
     except SystemExit as error:  # Lightning's way out of an interrupted run
@@ -147,6 +157,9 @@ def _stage(stage: str, files: list[str], overrides: list[str], print_config: boo
         print(to_yaml(config), end="")
         return 0
     _check(stage, config, base)
+    changed = changes(base, config) if stage == "fit" else []
+    if changed and int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        print("\n  ".join([f"going on from {checkpoint} with another configuration:", *changed]))
     return _run(stage, config, checkpoint)
 
 

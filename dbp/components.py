@@ -141,8 +141,8 @@ callbacks = Registry(
 )  # fmt: skip
 loggers = Registry(
     "logger", "loggers", "pytorch_lightning.loggers:Logger",
-    {"csv": "dbp.loggers:CSVLogger", "tensorboard": "pytorch_lightning.loggers:TensorBoardLogger"},
-    hidden=("save_dir", "name", "version"), sparse=True,  # the run's folder decides
+    {"csv": "dbp.loggers:CSVLogger", "tensorboard": "dbp.loggers:TensorBoard"},
+    hidden=("save_dir", "name", "version", "row"), sparse=True,  # the run's folder decides
 )  # fmt: skip
 
 catalog = Catalog(tasks, solvers, estimators, noises, networks, data, optimizers, schedulers, callbacks, loggers)

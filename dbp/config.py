@@ -29,6 +29,7 @@ class Key:
     default: Any = None
     required: bool = False
     form: str = "str"
+    choices: tuple[str, ...] = ()
 
 
 KEYS = {
@@ -41,6 +42,11 @@ KEYS = {
     "trainer": Key("arguments of pytorch_lightning.Trainer", default={}),
     "callbacks": Key("{name: options}; null removes one", "callback", True, {"best": {}, "last": {}, "pictures": {}}),
     "loggers": Key("{name: options}; null removes one", "logger", True, {"csv": {}, "tensorboard": {}}),
+    "on_nonfinite": Key(
+        "what a step with a NaN or infinite score, loss or gradient does: raise, or skip",
+        default="raise",
+        choices=("raise", "skip"),
+    ),
     "run": Key("folder under lightning_logs (default: job_<id> on a cluster, else version_<n>)"),
     "seed": Key("of all randomness; null for runs that do not repeat", default=0, form="int"),
     "ckpt_path": Key("where to go on from, or what to evaluate: a file, or last or best of the run's folder"),
@@ -194,7 +200,8 @@ def _complete_key(name: str, key: Key, value: Any, catalog: Catalog) -> Any:
         return _many(name, key.kind, value, catalog)
     if key.kind:
         return None if value is None and not key.required else catalog.complete(key.kind, value, name)
-    return catalog.convert(value, Type("union", (Type(key.form), NONE)), name)
+    form = Type("literal", key.choices) if key.choices else Type("union", (Type(key.form), NONE))
+    return catalog.convert(value, form, name)
 
 
 def _many(name: str, kind: str, value: Any, catalog: Catalog) -> dict[str, Any]:
@@ -230,6 +237,24 @@ def _trainer(value: Any, catalog: Catalog) -> dict[str, Any]:
 def carried(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a configuration that another run may take over: all but which run, from where and where to."""
     return {key: value for key, value in config.items() if key not in ("run", "ckpt_path", "output")}
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> list[str]:
+    """What differs, a line each: `optimizer.lr: 0.001 -> 0.25`. Top-level keys that `old` has not heard of do not."""
+    found = []
+    for key in sorted({**old, **new}) if where else [key for key in KEYS if key in old and key in new]:
+        before, after, name = old.get(key), new.get(key), f"{where}{key}"
+        if isinstance(before, Mapping) and isinstance(after, Mapping) and before.get("name") == after.get("name"):
+            found += changes(before, after, f"{name}.")
+        elif before != after:
+            found.append(f"{name}: {_said(before)} -> {_said(after)}")
+    return found
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, Mapping) and "name" in value:
+        return value["name"]
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000).splitlines()[0]
 
 
 def to_yaml(config: Mapping[str, Any]) -> str:

@@ -1,4 +1,7 @@
-"""The one exception that users meet: no imports, so that every room may raise it."""
+"""The exceptions that users meet: no imports of ours, so that every room may raise them."""
+
+import os
+import signal
 
 
 class UserError(Exception):
@@ -7,3 +10,26 @@ class UserError(Exception):
 
 class Unsupported(UserError):
     """A solver or a noise lacks what an estimator needs."""
+
+
+class Echo(UserError):
+    """This process ends because of what another one says: nothing is left to say."""
+
+
+class NonFinite(UserError):
+    """Scores, a loss or a gradient that is NaN or infinite; `located` if the message says at which step."""
+
+    def __init__(self, message: str, located: bool = False) -> None:
+        super().__init__(message)
+        self.located = located
+
+
+class Stopped(Exception):
+    """A run ended early because a signal asked for it; `checkpoint` is what to go on from."""
+
+    def __init__(self, number: int, step: int, checkpoint: str) -> None:
+        self.number, self.checkpoint = number, checkpoint
+        path = os.path.relpath(checkpoint)
+        super().__init__(
+            f"stopped by {signal.Signals(number).name} at step {step}; to go on: python -m dbp fit ckpt_path={path}"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -10,12 +11,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from dbp.checkpoints import best_in
+from dbp.checkpoints import best_in, fault_in, verify
 from dbp.config import carried, to_yaml
 from dbp.errors import UserError
 from dbp.files import replacing
 from dbp.registry import did_you_mean
 
+log = logging.getLogger(__name__)
 HANDED = "DBP_RUN"  # Lightning starts other ranks by running the command line again
 
 
@@ -40,20 +42,45 @@ def find_checkpoint(config: Mapping[str, Any], stage: str) -> Path | None:
         if not path.is_file():
             near = [str(p) for p in path.parent.glob("*.ckpt")] if path.parent.is_dir() else []
             raise UserError(f"ckpt_path={wanted}: no such file.{did_you_mean(wanted, near)}".removesuffix("."))
+        verify(path)
         return path
     if run is None:
         raise UserError(f"ckpt_path={wanted}: of which run? give run=NAME, or ckpt_path=FILE")
-    last = last_in(runs_of(config) / run)
-    found = best_in(last) if last and wanted == "best" else last
+    found = last_in(runs_of(config) / run)
+    if found and wanted == "best" and (found := best_in(found)):
+        verify(found)
     if found is None and (stage != "fit" or wanted == "best"):
         raise UserError(f"ckpt_path={wanted}: there is no checkpoint in {runs_of(config) / run}")
     return found
 
 
 def last_in(folder: Path) -> Path | None:
-    """The newest checkpoint to go on from; what Lightning saves when SLURM stops a job counts too."""
-    found = [*folder.glob("checkpoints/last.ckpt"), *folder.glob("hpc_ckpt_*.ckpt")]
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+    """The newest valid checkpoint: last.ckpt, what Lightning saves when SLURM stops a job, or else another.
+
+    Raises:
+        UserError: there are checkpoints, and none is valid.
+    """
+    found, faults = checkpoints_in(folder), list[str]()
+    for path in found:
+        if (fault := fault_in(path)) is None:
+            for line in faults if int(os.environ.get("LOCAL_RANK", 0)) == 0 else ():
+                log.warning("passed over %s; going on from %s", line, path)
+            return path
+        faults.append(f"{path} ({fault})")
+    if found:
+        raise UserError("\n  ".join([f"no checkpoint in {folder} is valid; remove them to start anew:", *faults]))
+    return None
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """All checkpoints of a run: the newest first of those that are written last, and then of the others."""
+    last = [*folder.glob("checkpoints/last.ckpt"), *folder.glob("hpc_ckpt_*.ckpt")]
+    others = set(folder.glob("checkpoints/*.ckpt")) - set(last)
+    return [
+        path
+        for found in (last, others)
+        for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    ]
 
 
 def folder_of(checkpoint: Path) -> Path | None:
@@ -68,14 +95,24 @@ def claim(config: Mapping[str, Any], checkpoint: Path | None) -> tuple[Path, Pat
     job that is started again with the same configuration goes on; otherwise the next free `version_<n>`.
 
     Raises:
-        UserError: `run` names a run that has checkpoints, and `ckpt_path` does not say to go on from one.
+        UserError: `run` names a run that has checkpoints, and `ckpt_path` does not say to go on from one; or the folder
+            cannot be made.
     """
     if HANDED in os.environ and int(os.environ.get("LOCAL_RANK", 0)) > 0:
         return Path(os.environ[HANDED]), checkpoint
+    try:
+        folder, checkpoint = _claim(config, checkpoint)
+    except OSError as error:
+        raise UserError(f"cannot make a folder for the run in {runs_of(config)}: {error.strerror}") from error
+    os.environ[HANDED] = str(folder.absolute())
+    return folder, checkpoint
+
+
+def _claim(config: Mapping[str, Any], checkpoint: Path | None) -> tuple[Path, Path | None]:
     runs, run = runs_of(config), config["run"]
     if run is not None:
         folder = runs / run
-        if config["ckpt_path"] is None and last_in(folder):
+        if config["ckpt_path"] is None and checkpoints_in(folder):
             raise UserError(f"run={run}: {folder} has checkpoints; give ckpt_path=last to go on, or another run")
         folder.mkdir(parents=True, exist_ok=True)
     elif checkpoint and (found := folder_of(checkpoint)):
@@ -87,7 +124,6 @@ def claim(config: Mapping[str, Any], checkpoint: Path | None) -> tuple[Path, Pat
         checkpoint = checkpoint or last_in(folder)
     else:
         folder = _claim_one(runs, (f"version_{n}" for n in count()), to_yaml(carried(config)))
-    os.environ[HANDED] = str(folder.absolute())
     return folder, checkpoint
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,25 @@ class CSVLogger(pl.loggers.CSVLogger):
 
     A resumed run keeps the lines of the epochs before the one that it goes on in, and writes the others anew. Names
     that end in `_step` are values of a step and are left to other loggers.
+
+    Args:
+        row: what the line of an epoch had when the checkpoint in the middle of it was written.
     """
 
-    def __init__(self, save_dir: str, name: str | None = "lightning_logs", version: int | str | None = None) -> None:
+    def __init__(
+        self,
+        save_dir: str,
+        name: str | None = "lightning_logs",
+        version: int | str | None = None,
+        row: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(save_dir, name=name, version=version)
+        self._begun = dict(row or {})
         self._rows: dict[int, dict[str, Any]] | None = None
+
+    def row(self, epoch: int) -> dict[str, Any]:
+        """The line of an epoch as it is now."""
+        return self._rows.get(epoch, {}) if self._rows is not None else self._begun
 
     @property
     def experiment(self) -> Any:
@@ -60,6 +75,8 @@ class CSVLogger(pl.loggers.CSVLogger):
         path, epoch = Path(self.log_dir) / FILE, int(metrics["epoch"])
         if self._rows is None:
             self._rows = {e: row for e, row in read_rows(path).items() if e < epoch}
+            if self._begun.get("epoch") == epoch:
+                self._rows[epoch] = self._begun
         self._rows[epoch] = {**self._rows.get(epoch, {}), "epoch": epoch, "step": step, **values}
         path.parent.mkdir(parents=True, exist_ok=True)
         write_rows(path, self._rows)
@@ -69,6 +86,14 @@ class CSVLogger(pl.loggers.CSVLogger):
 
     def finalize(self, status: str) -> None:
         """Nothing: the file is complete."""
+
+
+class TensorBoard(pl.loggers.TensorBoardLogger):
+    """Lightning's, without its hparams.yaml: config.yaml has what is to be known."""
+
+    def save(self) -> None:
+        """Nothing but what is not yet in the file of events."""
+        self.experiment.flush()
 
 
 class EpochLines(pl.loggers.Logger):

@@ -8,9 +8,10 @@ import pickle
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,16 @@ from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from dbp import callbacks, folder, loggers
-from dbp.checkpoints import config_in, read_plain
+from dbp.checkpoints import KEY, config_in, read_plain
 from dbp.components import catalog
-from dbp.config import carried, compose
+from dbp.config import carried, changes, compose
 from dbp.errors import UserError
 from dbp.files import replacing
+from dbp.lock import locked
+from dbp.ranks import ERROR, OneMessage
+from dbp.signals import StopOnSignal
 from dbp.signature import signature
+from dbp.solvers.failure import failed_on
 from dbp.tasks.task import Task
 
 QUIET = (
@@ -37,7 +42,22 @@ QUIET = (
     "Be aware that when using `ckpt_path`",
     "It is recommended to use `self.log",  # values that torchmetrics has already made one for all processes
 )
-USERS = ("Error(s) in loading state_dict", "Early stopping conditioned on metric")  # RuntimeErrors that users cause
+SHAPING = ("task", "solver", "estimator", "data")  # what the state of a checkpoint has its shapes from
+log = logging.getLogger(__name__)
+SCORES = "failed_scores.npy"  # of the run's folder
+UNFIT = "Error(s) in loading state_dict"
+WORKER_DIED = (
+    "a process that loads data was killed, most often because memory ran out (fewer data.workers or a smaller "
+    "data.batch_size need less); to go on: ckpt_path=last. "
+)
+USERS = {  # errors of others that users cause, and what to say before them
+    UNFIT: "",
+    "Early stopping conditioned on metric": "",
+    "PytorchStreamReader": "the checkpoint is damaged: ",
+    "DataLoader worker (pid": WORKER_DIED,
+    "Expected more than 1 value per channel": "a batch of one example, which batch norm cannot take: choose another "
+    "data.batch_size. ",
+}
 
 
 @dataclass(frozen=True)
@@ -63,11 +83,14 @@ def fit(config: Mapping[str, Any], checkpoint: Path | None = None) -> Result:
         dry = config["trainer"].get("fast_dev_run")
         place, start = (None, checkpoint) if dry else folder.claim(config, checkpoint)
         trainer = _trainer(config, place, start)
-        if place and trainer.is_global_zero:
-            folder.save_config(place, config)
-        trainer.fit(task, datamodule=data, ckpt_path=start and str(start), weights_only=True)
+        with locked(place) if place and trainer.is_global_zero else nullcontext():
+            if place and trainer.is_global_zero:
+                folder.save_config(place, config)
+                (place / ERROR).unlink(missing_ok=True)
+            with _scores_kept(place), _one_message(trainer), _named(start, config):
+                trainer.fit(task, datamodule=data, ckpt_path=start and str(start), weights_only=True)
     metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if not k.endswith("_step")}
-    last = folder.last_in(place) if place else None
+    last = next(iter(folder.checkpoints_in(place)), None) if place else None
     return Result(place, metrics, getattr(trainer.checkpoint_callback, "best_model_path", None), last)
 
 
@@ -142,7 +165,7 @@ def _trainer(
     if options["enable_progress_bar"]:
         found.append(callbacks.ProgressBar())
     fixed: dict[str, Any] = {
-        "logger": _loggers(config, place) if place else False,
+        "logger": _loggers(config, place, start) if place else False,
         "callbacks": found,
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in found),
         "use_distributed_sampler": False,
@@ -162,20 +185,24 @@ def _callbacks(config: Mapping[str, Any], place: Path | None, start: Path | None
         found.append(callbacks.KeyedRandomness(config["seed"]))
     if place is None:
         return found
-    found.append(callbacks.SaveConfig(carried(config)))
+    names = ", ".join(f"{kind} {config[kind]['name']}" for kind in ("task", "estimator", "solver"))
+    found.append(callbacks.Finite(names, skip=config["on_nonfinite"] == "skip"))
+    found += [callbacks.Header(carried(config)), callbacks.SameBatches(), OneMessage(place)]
     old = config_in(start) if start else {}
     if old and old["optimizer"] != config["optimizer"]:
         found.append(callbacks.ChangedOptimizer(old["optimizer"], config["optimizer"]))
     for name in sorted(config["callbacks"], key=lambda name: name == "last"):  # last.ckpt knows what the others did
         found.append(catalog.build("callback", {**config["callbacks"][name], "name": name}))
+    folder = (place / "checkpoints").absolute()
     for callback in found:
         if isinstance(callback, ModelCheckpoint | callbacks.Last):
-            callback.dirpath = str((place / "checkpoints").absolute())
-    return found
+            callback.dirpath = str(folder)
+    return [*found, StopOnSignal(folder / "last.ckpt")]
 
 
-def _loggers(config: Mapping[str, Any], place: Path) -> list[Any]:
-    known = {"save_dir": str(place.parent), "name": "", "version": place.name}
+def _loggers(config: Mapping[str, Any], place: Path, start: Path | None) -> list[Any]:
+    row = read_plain(start).get(KEY, {}).get("row") if start else None
+    known = {"save_dir": str(place.parent), "name": "", "version": place.name, "row": row}
     progress_bar = config["trainer"].get("enable_progress_bar", sys.stdout.isatty())
     found: list[Any] = [] if progress_bar else [loggers.EpochLines()]
     for name, options in config["loggers"].items():
@@ -196,10 +223,55 @@ def _quietly() -> Iterator[None]:
     """Without Lightning's advice, and with the errors that users cause as UserError."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It tells of a process that died, before it ends the others.
+    logging.getLogger("lightning_fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
     with warnings.catch_warnings(), _users_errors():
         for text in QUIET:
             warnings.filterwarnings("ignore", message=f".*{text}")
         yield
+
+
+@contextmanager
+def _scores_kept(place: Path | None) -> Iterator[None]:
+    """Writes the scores that a solver failed on into the run's folder, and says so."""
+    try:
+        yield
+    except Exception as error:
+        theta = failed_on(error)
+        if theta is None or place is None:
+            raise
+        path = place / SCORES
+        np.save(path, theta.cpu().to(torch.promote_types(theta.dtype, torch.float32)).numpy(), allow_pickle=False)
+        note = f"the scores {list(theta.shape)} that the solver failed on: {os.path.relpath(path)}"
+        if isinstance(error, UserError):
+            raise UserError(f"{error}\n  {note}") from error
+        log.error(note)
+        raise
+
+
+@contextmanager
+def _one_message(trainer: pl.Trainer) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, OneMessage) and callback.instead:
+                raise callback.instead from error
+        raise
+
+
+@contextmanager
+def _named(start: Path | None, config: Mapping[str, Any]) -> Iterator[None]:
+    """Says which changed key it may be when the state of a checkpoint does not fit what the configuration builds."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not (start and str(error).startswith(UNFIT)):
+            raise
+        old = {name: value for name, value in config_in(start).items() if name in SHAPING}
+        changed = changes(old, config)
+        what = "\n  ".join([*str(error).splitlines()[:2], *(f"changed: {line}" for line in changed)])
+        raise UserError(f"{what}\n  give the old values, or start anew with another run=NAME") from error
 
 
 @contextmanager
@@ -220,7 +292,12 @@ def _users_errors() -> Iterator[None]:
         raise UserError(str(error)) from error
     except pickle.UnpicklingError as error:
         raise UserError("the checkpoint holds more than plain data and tensors, and is refused") from error
-    except RuntimeError as error:
-        if not str(error).startswith(USERS):
+    except (ConnectionError, EOFError) as error:  # from a loader that does not yet know what became of its process
+        if not any("torch/utils/data" in frame.f_code.co_filename for frame, _ in walk_tb(error.__traceback__)):
             raise
-        raise UserError(str(error)) from error
+        raise UserError(f"{WORKER_DIED}{type(error).__name__}: {error}") from error
+    except (RuntimeError, ValueError) as error:
+        said = next((said for start, said in USERS.items() if str(error).startswith(start)), None)
+        if said is None:
+            raise
+        raise UserError(said + str(error)) from error

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dbp.errors import UserError
+from dbp.errors import NonFinite
 
 
 def sum_to(x: Tensor, ndim: int) -> Tensor:
@@ -61,7 +61,7 @@ def unravel(row: int, leading: torch.Size) -> list[int]:
 
 
 def require_finite(theta: Tensor, event_dim: int, what: str) -> None:
-    """Raises a `UserError` that names the first row with a NaN or infinite score.
+    """Raises a `NonFinite` that names the first row with a NaN or infinite score.
 
     One reduction when all is well. Skipped where looking would synchronise or trace (CUDA, torch.compile, vmap).
     """
@@ -72,7 +72,7 @@ def require_finite(theta: Tensor, event_dim: int, what: str) -> None:
     position = (~finite).nonzero()[0].tolist()
     row = position[: theta.ndim - event_dim]
     value = theta[tuple(position)].item()
-    raise UserError(
+    raise NonFinite(
         f"{what} was given a score of {value} at {position} (row {row or 0}): scores must be finite. "
         "Look for a diverging encoder: a lower learning rate or trainer.gradient_clip_val may help"
     )

@@ -191,15 +191,6 @@ def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
 RUN = [*GIVEN, "data.size=64", "task.hidden=[8]", "trainer.accelerator=cpu", "trainer.max_epochs=3"]
 
 
-@pytest.fixture
-def dbp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The command line, in an empty folder and this process; returns what it prints."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("DBP_RUN", "SLURM_JOB_ID", "TORCHELASTIC_RUN_ID", "WORLD_SIZE", "LOCAL_RANK"):
-        monkeypatch.delenv(name, raising=False)
-    return lambda *arguments: main(list(arguments))
-
-
 def rows(run: str) -> list[dict[str, str]]:
     with Path("lightning_logs", run, "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))

@@ -29,6 +29,10 @@ MAY_IMPORT = {
     "plots": {"errors", "shapes"},
     "data": {"errors", "shapes", "core", "solvers"},
     "tasks": {"errors", "shapes", "core", "networks", "plots"},
+    "lock": {"errors"},
+    "ranks": {"errors"},
+    "callbacks": {"errors", "files", "checkpoints", "loggers", "data"},
+    "signals": {"errors", "callbacks"},
 }
 
 

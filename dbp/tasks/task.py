@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric, Metric
 
 from dbp.core import Draw, Estimator, Solver, Target
-from dbp.errors import UserError
+from dbp.errors import NonFinite, UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,6 +45,8 @@ class Task(LightningModule, ABC):
         optimizer: makes the optimizer of the parameters.
         scheduler: makes the learning-rate schedule of the optimizer, stepped once an epoch; null for none.
     """
+
+    skips_nonfinite = False  # whether scores that are not finite are for whoever looks at the gradient to skip
 
     def __init__(
         self,
@@ -88,7 +90,13 @@ class Task(LightningModule, ABC):
         return optimizer if self._scheduler is None else ([optimizer], [self._scheduler(optimizer)])
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        loss = self._update("train", batch)
+        try:
+            loss = self._update("train", batch)
+        except NonFinite:
+            if not self.skips_nonfinite:
+                raise
+            # A step that is skipped like one with such a loss, by all processes: each takes part in the backward pass.
+            loss = torch.nan * torch.stack([p.sum() for p in self.parameters() if p.requires_grad]).sum()
         self.log("train/loss_step", loss.detach(), prog_bar=True, on_step=True, on_epoch=False)
         return loss
 
