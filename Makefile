@@ -6,7 +6,7 @@ RUN := .venv/bin/python -m dbp
 DATA ?= data
 export MPLBACKEND := agg
 
-.PHONY: help demo test lint torture audit bench bench-solvers bench-check results results-vae results-sorting clean
+.PHONY: help demo test test-slurm lint torture audit bench bench-solvers bench-check results results-vae results-sorting clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 15
@@ -23,6 +23,10 @@ demo: .venv/installed  ## train a discrete autoencoder on real digits, test it, 
 
 test: lint  ## lint, type check, and every test
 	.venv/bin/python -m pytest
+	@$(MAKE) --no-print-directory test-slurm
+
+test-slurm: .venv/installed  ## jobs that a real SLURM interrupts, on this machine; needs Debian's packages, installs none
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests/slurm/requeue.py
 
 lint: .venv/installed
 	.venv/bin/ruff check .

@@ -173,6 +173,8 @@ def _run(stage: str, config: Mapping[str, Any], checkpoint: Path | None) -> int:
     logging.getLogger("dbp").setLevel(logging.INFO)
     # torch's threads would spin while they wait, which on shared cores makes a step many times longer.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from pytorch_lightning.utilities import rank_zero_only
+
     from dbp import run
 
     if stage == "fit":
@@ -181,8 +183,7 @@ def _run(stage: str, config: Mapping[str, Any], checkpoint: Path | None) -> int:
         result = run.predict(config, checkpoint)
     elif checkpoint:
         result = run.evaluate(stage, config, checkpoint)
-    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
-        _report(stage, config, result)
+    rank_zero_only(_report)(stage, config, result)
     return 0
 
 
