@@ -166,6 +166,12 @@ def _check(stage: str, config: Mapping[str, Any], base: Mapping[str, Any]) -> No
         old, new = ((c.get(key) or {}).get("name") for c in (base, config))
         if old != new:
             raise UserError(f"{key}: the checkpoint holds the state of {old}, which {new} cannot go on from")
+    shared, restarts = (os.environ.get(f"TORCHELASTIC_{name}") for name in ("USE_AGENT_STORE", "MAX_RESTARTS"))
+    if stage == "fit" and shared == "True" and restarts != "0":
+        raise UserError(
+            "--max-restarts: give torchrun TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment\n"
+            "  otherwise processes that are started again look for those that died, and hang or fail"
+        )
 
 
 def _run(stage: str, config: Mapping[str, Any], checkpoint: Path | None) -> int:
