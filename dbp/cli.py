@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -179,6 +180,10 @@ def _run(stage: str, config: Mapping[str, Any], checkpoint: Path | None) -> int:
     logging.getLogger("dbp").setLevel(logging.INFO)
     # torch's threads would spin while they wait, which on shared cores makes a step many times longer.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if stage == "fit" and "SLURM_JOB_ID" in os.environ:
+        # SLURM's warning kills who has no handler for it: before training it waits, and afterwards it is ignored.
+        signal.signal(signal.SIGUSR1, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
     from pytorch_lightning.utilities import rank_zero_only
 
     from dbp import run
