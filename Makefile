@@ -6,7 +6,7 @@ RUN := .venv/bin/python -m dbp
 DATA ?= data
 export MPLBACKEND := agg
 
-.PHONY: help demo test test-slurm lint torture audit bench bench-solvers bench-check results results-vae results-sorting clean
+.PHONY: help demo test test-slurm lint torture fuzz audit bench bench-solvers bench-check results results-vae results-sorting clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 15
@@ -27,6 +27,9 @@ test: lint  ## lint, type check, and every test
 
 test-slurm: .venv/installed  ## jobs that a real SLURM interrupts, on this machine; needs Debian's packages, installs none
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests/slurm/requeue.py
+
+fuzz: .venv/installed  ## a thousand each of mutated command lines, configurations, data files and checkpoints
+	DBP_FUZZ=1000 .venv/bin/python -m pytest tests/test_fuzz.py --hypothesis-show-statistics
 
 lint: .venv/installed
 	.venv/bin/ruff check .

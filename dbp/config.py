@@ -257,4 +257,9 @@ def _said(value: Any) -> str:
 
 def to_yaml(config: Mapping[str, Any]) -> str:
     """The text of a configuration file that reads as the same configuration."""
-    return OmegaConf.to_yaml(OmegaConf.create(dict(config)))
+    removed = {
+        name: {default: None for default in key.default if default not in config[name]} | config[name]
+        for name, key in KEYS.items()
+        if key.many and name in config
+    }
+    return OmegaConf.to_yaml(OmegaConf.create({**config, **removed}))

@@ -16,6 +16,7 @@ BATCH = re.search(r"```bash\n(#!/bin/bash.*?)```", (ROOT / "docs" / "clusters.md
 INTERRUPTED = {  # options of sbatch
     "requeued": [],
     "preempted": ["--partition=low", "--mem=600M"],
+    "out of time": ["--time=2", "--signal=SIGUSR1@75"],
 }
 
 
@@ -35,7 +36,7 @@ class Jobs:
         return self.cluster.run("sbatch", "--parsable", f"--chdir={self.folder}", "--output=%j.log", *arguments)
 
     def wait(self, name: str, reached: Callable[[], bool]) -> None:
-        self.cluster.wait(f"{name!r} in {self.log(name)}", reached, 120)
+        self.cluster.wait(f"{name!r} in {self.log(name)}", reached, 300)
 
     def train(self, name: str) -> None:
         """Waits until a job trains."""
