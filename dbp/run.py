@@ -52,7 +52,6 @@ WORKER_DIED = (
 USERS = {  # errors of others that users cause, and what to say before them
     UNFIT: "",
     "Early stopping conditioned on metric": "",
-    "PytorchStreamReader": "the checkpoint is damaged: ",
     "DataLoader worker (pid": WORKER_DIED,
     "Expected more than 1 value per channel": "a batch of one example, which batch norm cannot take: choose another "
     "data.batch_size. ",
