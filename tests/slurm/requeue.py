@@ -51,7 +51,7 @@ class Jobs:
 
     def outcome(self, name: str) -> tuple[dict[str, torch.Tensor], str]:
         """What a job has left when it has ended: its weights and its metrics."""
-        self.wait(name, lambda: self.about(name, "JobState") not in ("PENDING", "RUNNING", "COMPLETING"))
+        self.wait(name, lambda: self.about(name, "JobState") in ("COMPLETED", "FAILED", "TIMEOUT", "CANCELLED"))
         assert self.about(name, "JobState") == "COMPLETED", self.log(name)
         place = self.folder / "lightning_logs" / f"job_{self.ids[name]}"
         weights = torch.load(place / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
