@@ -24,6 +24,13 @@ demo: .venv/installed  ## train a discrete autoencoder on real digits, test it, 
 test: lint  ## lint, type check, the kernels under sanitizers, and every test
 	$(MAKE) -j2 sanitize
 	.venv/bin/python -m pytest
+	@$(MAKE) --no-print-directory test-slurm
+
+test-slurm: .venv/installed  ## jobs that a real SLURM interrupts, on this machine; needs Debian's packages, installs none
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests/slurm/requeue.py
+
+fuzz: .venv/installed  ## a thousand each of mutated command lines, configurations, data files and checkpoints
+	DBP_FUZZ=1000 .venv/bin/python -m pytest tests/test_fuzz.py --hypothesis-show-statistics
 
 lint: .venv/installed
 	.venv/bin/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -175,6 +176,12 @@ def _check(stage: str, config: Mapping[str, Any], base: Mapping[str, Any]) -> No
         old, new = ((c.get(key) or {}).get("name") for c in (base, config))
         if old != new:
             raise UserError(f"{key}: the checkpoint holds the state of {old}, which {new} cannot go on from")
+    shared, restarts = (os.environ.get(f"TORCHELASTIC_{name}") for name in ("USE_AGENT_STORE", "MAX_RESTARTS"))
+    if stage == "fit" and shared == "True" and restarts != "0":
+        raise UserError(
+            "--max-restarts: give torchrun TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment\n"
+            "  otherwise processes that are started again look for those that died, and hang or fail"
+        )
 
 
 def _run(stage: str, config: Mapping[str, Any], checkpoint: Path | None) -> int:
@@ -182,6 +189,12 @@ def _run(stage: str, config: Mapping[str, Any], checkpoint: Path | None) -> int:
     logging.getLogger("dbp").setLevel(logging.INFO)
     # torch's threads would spin while they wait, which on shared cores makes a step many times longer.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if stage == "fit" and "SLURM_JOB_ID" in os.environ:
+        # SLURM's warning kills who has no handler for it: before training it waits, and afterwards it is ignored.
+        signal.signal(signal.SIGUSR1, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    from pytorch_lightning.utilities import rank_zero_only
+
     from dbp import run
 
     if stage == "fit":
@@ -190,8 +203,7 @@ def _run(stage: str, config: Mapping[str, Any], checkpoint: Path | None) -> int:
         result = run.predict(config, checkpoint)
     elif checkpoint:
         result = run.evaluate(stage, config, checkpoint)
-    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
-        _report(stage, config, result)
+    rank_zero_only(_report)(stage, config, result)
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dbp.catalog import Catalog, merge
 from dbp.components import catalog as shipped
 from dbp.errors import UserError
-from dbp.registry import did_you_mean
+from dbp.registry import IMPORT_PATH, did_you_mean
 from dbp.signature import NONE, Signature, Type, signature
 
 
@@ -59,7 +58,6 @@ OWNED = {
     "enable_checkpointing": "set by callbacks.best and callbacks.last (null: none)",
     "use_distributed_sampler": "always false: the data divides itself among processes",
 }
-IMPORT_PATH = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 ACCELERATORS = Type("literal", ("auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu"))
 
 
@@ -70,7 +68,7 @@ def read_file(path: str) -> dict[str, Any]:
     except FileNotFoundError:
         near = [str(p) for p in Path(path).parent.glob("*.y*ml")]
         raise UserError(f"--config {path}: no such file.{did_you_mean(path, near)}") from None
-    except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError, RecursionError) as error:
         raise UserError(f"--config {path}: {' '.join(str(error).split())}") from error
     layer: Any = OmegaConf.to_container(loaded)
     if not isinstance(layer, dict):
@@ -124,7 +122,7 @@ def compose(files: Sequence[str], overrides: Sequence[str], base: Mapping[str, A
         given = merge(given, layer)
     config = {name: key.default for name, key in KEYS.items()}
     if base:
-        config = {**config, **base}
+        config = {**config, **carried(base)}
         for path in sorted(import_paths(config) - import_paths(given)):
             _refuse(path, merge(config, given))
     return merge(config, given)
@@ -139,9 +137,9 @@ def _refuse(path: str, config: Mapping[str, Any]) -> None:
 
 
 def import_paths(config: Any) -> set[str]:
-    """Every string in a configuration, key or value, that could be understood as `module:Class`."""
+    """Every string in a configuration, key or value, that is `module:Class` or that an interpolation may make one."""
     if isinstance(config, str):
-        return {config} if IMPORT_PATH.fullmatch(config) else set()
+        return {config} if IMPORT_PATH.fullmatch(config) or "${" in config else set()
     parts = [*config, *config.values()] if isinstance(config, Mapping) else config if isinstance(config, list) else []
     return set().union(*map(import_paths, parts))
 
@@ -152,7 +150,7 @@ def located(config: Mapping[str, Any]) -> dict[str, Any]:
     try:
         loose = OmegaConf.create(dict(config))
         found = {name: OmegaConf.select(loose, name) for name in ("run", "ckpt_path", root)}
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, RecursionError) as error:
         raise _unresolved(error) from error
     return {
         **{name: None if v is None else str(v) for name, v in found.items()},
@@ -160,7 +158,7 @@ def located(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _unresolved(error: OmegaConfBaseException) -> UserError:
+def _unresolved(error: Exception) -> UserError:
     key, text = getattr(error, "full_key", None), str(error).splitlines()[0]
     return UserError(f"{key}: {text}" if key else text)
 
@@ -177,7 +175,7 @@ def validate(config: Mapping[str, Any], catalog: Catalog = shipped) -> dict[str,
     completed = _complete(config, catalog)  # first with defaults, so that ${data.batch_size} finds one
     try:
         resolved: Any = OmegaConf.to_container(OmegaConf.create(completed), resolve=True)
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, RecursionError) as error:
         raise _unresolved(error) from error
     plain = _complete(resolved, catalog)
     if not _mentions_seed(config["data"]):
@@ -259,4 +257,9 @@ def _said(value: Any) -> str:
 
 def to_yaml(config: Mapping[str, Any]) -> str:
     """The text of a configuration file that reads as the same configuration."""
-    return OmegaConf.to_yaml(OmegaConf.create(dict(config)))
+    removed = {
+        name: {default: None for default in key.default if default not in config[name]} | config[name]
+        for name, key in KEYS.items()
+        if key.many and name in config
+    }
+    return OmegaConf.to_yaml(OmegaConf.create({**config, **removed}))

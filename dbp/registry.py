@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,7 @@ from dbp.signature import Signature, signature, signature_of_class
 
 C = TypeVar("C", bound=type)
 BUILTIN = "built in"
+IMPORT_PATH = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
@@ -101,6 +103,8 @@ class Registry:
             UserError: nobody claims the name, or two plugins do.
         """
         if ":" in name:
+            if not IMPORT_PATH.fullmatch(name):
+                raise UserError(f"{self.kind} {name!r}: a class of your own is named 'module:Class'")
             return Claim(name, name, "import path")
         claims = self.claims().get(name, [])
         if not claims:

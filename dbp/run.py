@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from dbp import callbacks, folder, loggers
-from dbp.checkpoints import KEY, config_in, read_plain
+from dbp.checkpoints import KEY, config_in, read_plain, verify
 from dbp.components import catalog
 from dbp.config import carried, changes, compose
 from dbp.errors import UserError
@@ -53,7 +52,6 @@ WORKER_DIED = (
 USERS = {  # errors of others that users cause, and what to say before them
     UNFIT: "",
     "Early stopping conditioned on metric": "",
-    "PytorchStreamReader": "the checkpoint is damaged: ",
     "DataLoader worker (pid": WORKER_DIED,
     "Expected more than 1 value per channel": "a batch of one example, which batch norm cannot take: choose another "
     "data.batch_size. ",
@@ -133,11 +131,12 @@ def load(path: str | os.PathLike[str]) -> Task:
         UserError: the file is no checkpoint of dbp, or asks for more.
     """
     path = Path(path)
+    verify(path)
     if not (base := config_in(path)):
         raise UserError(f"{path} was not written by dbp: it holds no configuration")
     task = build_task(compose([], [], base))
     with _users_errors():
-        task.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+        task.load_state_dict(callbacks.AtomicCheckpointIO().load_checkpoint(path)["state_dict"])
     return task.eval()
 
 
@@ -290,8 +289,6 @@ def _users_errors() -> Iterator[None]:
         yield
     except MisconfigurationException as error:
         raise UserError(str(error)) from error
-    except pickle.UnpicklingError as error:
-        raise UserError("the checkpoint holds more than plain data and tensors, and is refused") from error
     except (ConnectionError, EOFError) as error:  # from a loader that does not yet know what became of its process
         if not any("torch/utils/data" in frame.f_code.co_filename for frame, _ in walk_tb(error.__traceback__)):
             raise

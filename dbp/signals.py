@@ -41,6 +41,7 @@ class StopOnSignal(Checkpoint):
         for number in {signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, _requeueing(trainer) or signal.SIGUSR1}:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup, and shells for what runs in the background
                 signal.signal(number, self._note)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
 
     def _note(self, number: int, frame: Any) -> None:
         if number == signal.SIGINT and self.received:

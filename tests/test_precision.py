@@ -1,38 +1,98 @@
-"""Gradient scaling, accumulation and mixed precision, with the real loops."""
+"""Gradient scaling, accumulation and mixed precision, with the real scaler and loops."""
 
 from functools import partial
 
 import pytest
 import torch
-from examples import ESTIMATORS, estimator
+from examples import CHANGED, ESTIMATORS, PLAIN, Case, N, estimator
 from torch import nn
 from training import train
 
+from dbp.core import Target
 from dbp.data import SlotsData
-from dbp.estimators import Blackbox, Identity, Score
+from dbp.estimators import (
+    Blackbox,
+    Contrastive,
+    Exact,
+    FenchelYoung,
+    Identity,
+    PerturbationGradient,
+    Ranking,
+    Score,
+    SPOPlus,
+    StructuredSVM,
+    Unordered,
+)
 from dbp.noises import Normal
-from dbp.solvers import OneHot, TopK
-from dbp.tasks import Slots
+from dbp.solvers import OneHot, Threshold, TopK
+from dbp.tasks import DVAE, Slots
+
+CASES: dict[str, Case] = {**{name: (TopK(2), make) for name, make in ESTIMATORS.items()}, **PLAIN, **CHANGED}
+SUPERVISED = (Contrastive, FenchelYoung, PerturbationGradient, Ranking, SPOPlus, StructuredSVM)
+PRECISIONS = {  # of the parameters, and of autocast; Lightning makes bf16-mixed of 16-mixed on a CPU, torch does not
+    "32-true": (torch.float32, None),
+    "64-true": (torch.float64, None),
+    "bf16-mixed": (torch.float32, torch.bfloat16),
+    "16-mixed": (torch.float32, torch.float16),
+}
+TASKS = {
+    "dvae": (partial(DVAE, shape=(2, 4), rows=3, columns=N, hidden=(8,)), (2, 4)),
+    "slots": (partial(Slots, items=N, slots=2, hidden=(8,)), (N, 1)),
+}
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
+def in_tasks(name: str) -> bool:
+    """Whether an estimator learns from one loss for all decisions of an example, and decides items."""
+    solver, make = CASES[name]
+    return not isinstance(make(), (*SUPERVISED, Exact, Unordered)) and isinstance(solver, OneHot | TopK | Threshold)
+
+
+def cost(y: torch.Tensor) -> torch.Tensor:
+    """One loss for each decision of the last dim, or of the last two of a matrix."""
+    y = y.flatten(-2) if y.shape[-2:] == (N, N) else y
+    return torch.tanh(y @ torch.linspace(-1, 1, y.shape[-1]))
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_the_real_gradient_scaler_changes_no_step(name):
+    solver, make = CASES[name]
     weights = []
     for enabled in (False, True):
         torch.manual_seed(0)
-        encoder, est = nn.Linear(4, 5), estimator(name)
+        encoder, est = nn.Linear(4, N), make()
         optimizer = torch.optim.SGD(encoder.parameters(), lr=0.1)
         scaler = torch.amp.GradScaler("cpu", init_scale=65536.0, enabled=enabled)
         for seed in range(3):
             torch.manual_seed(seed)
-            draw = est(TopK(2), encoder(torch.randn(8, 4)))
-            loss = draw.surrogate((draw.y * torch.arange(5.0)).sum(-1).tanh()).mean()
-            scaler.scale(loss).backward()
+            theta, right = encoder(torch.randn(8, 4)), torch.randn(8, N)
+            draw = est(solver, theta, target=Target(solver(right), right))
+            scaler.scale(draw.surrogate(cost(draw.y)).mean()).backward()
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
         weights.append(encoder.weight.detach().clone())
     torch.testing.assert_close(*weights)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", [name for name in CASES if in_tasks(name)])
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_learns_with_every_estimator_in_every_precision(task, name, precision):
+    (solver, make), (made, shape), (dtype, autocast) = CASES[name], TASKS[task], PRECISIONS[precision]
+    model = made(solver, make()).to(dtype)
+    before = model.encoder[0].weight.detach().clone()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, enabled=autocast is torch.float16)
+    for _ in range(2):
+        with torch.autocast("cpu", autocast, enabled=autocast is not None):
+            losses = model.step([torch.randn(50, *shape, dtype=dtype).sigmoid()]).losses
+        scaler.scale(losses.mean()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+    assert losses.isfinite().all()
+    assert all(p.isfinite().all() and p.dtype is dtype for p in model.parameters())
+    assert not torch.equal(model.encoder[0].weight, before)
 
 
 def test_an_overflow_skips_the_step_as_it_would_without_a_solver():

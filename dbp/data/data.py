@@ -34,8 +34,8 @@ class Data(LightningDataModule, ABC):
 
     def __init__(self, batch_size: int = 32, workers: int = 0, seed: int = 0) -> None:
         super().__init__()
-        if batch_size < 1 or workers < 0:
-            raise DataError(f"batch_size={batch_size} must be at least 1 and workers={workers} at least 0.")
+        if batch_size < 1 or not 0 <= workers <= 512:
+            raise DataError(f"batch_size={batch_size} must be at least 1 and workers={workers} from 0 to 512.")
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
 
     @abstractmethod

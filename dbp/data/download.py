@@ -13,6 +13,8 @@ from tqdm import tqdm
 
 from dbp.data.errors import DataError
 
+LIMIT = 1 << 30  # bytes of a file; a server could send without end
+
 
 def download(path: Path, mirrors: Sequence[str], digest: str, timeout: float = 20.0) -> None:
     """Downloads `mirror + path.name` to `path` from the first mirror that has it; an existing file is kept.
@@ -83,3 +85,6 @@ class _Resumed:
         ):
             for chunk in response.iter_content(1 << 16):
                 bar.update(file.write(chunk))
+                if file.tell() > LIMIT:
+                    self.part.unlink()
+                    raise ValueError("not the file that was asked for")

@@ -11,8 +11,14 @@ from torch import Tensor
 from dbp.data.errors import DataError
 
 
+LIMIT = 1 << 30  # bytes; MNIST's largest file has 47 million
+HEADER = 4 + 4 * 255  # bytes of the longest header
+
+
 def read_idx(path: Path, digest: str | None = None) -> Tensor:
     """Reads a file of bytes in IDX format, plain or (by its suffix .gz) compressed, as a uint8 tensor.
+
+    Of what is compressed no more is unpacked than its header says, and nothing if that is more than `LIMIT`.
 
     Args:
         path: the file; it is only read.
@@ -22,23 +28,29 @@ def read_idx(path: Path, digest: str | None = None) -> Tensor:
         DataError: the file cannot be read, is damaged, in another format, of a wrong length or digest.
     """
     try:
-        content = _content(path)
-        shape, start = _header(content)
-        if len(content) != start + prod(shape):
-            raise ValueError(f"expected {start + prod(shape):,} bytes of content, found {len(content):,}")
+        shape, start = _header(_content(path, HEADER))
+        if (size := start + prod(shape)) > LIMIT:
+            raise ValueError(f"its header says {size:,} bytes, more than the {LIMIT:,} that are read")
+        content = _content(path, size + HEADER)
+        if len(content) != size:
+            found = f"{len(content):,}" if len(content) < size + HEADER else "more"
+            raise ValueError(f"expected {size:,} bytes of content, found {found}")
         if digest and (found := sha256(content).hexdigest()) != digest:
             raise ValueError(f"not the official file: expected SHA-256 {digest[:12]}..., found {found[:12]}...")
+        return torch.frombuffer(content, dtype=torch.uint8)[start:].reshape(shape)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
-    except (ValueError, zlib.error) as error:
+    except (ValueError, RuntimeError, zlib.error) as error:  # torch refuses shapes that overflow
         raise DataError(f"{path}: {error}.\nDelete the file, and it is downloaded again.") from None
-    return torch.frombuffer(content, dtype=torch.uint8)[start:].reshape(shape)
 
 
-def _content(path: Path) -> bytearray:
-    raw = path.read_bytes()
-    # Of a truncated stream this gives what there is, for the message.
-    return bytearray(zlib.decompressobj(wbits=31).decompress(raw) if path.suffix == ".gz" else raw)
+def _content(path: Path, limit: int) -> bytearray:
+    """At most `limit` bytes of what a file holds."""
+    with path.open("rb") as file:
+        if path.suffix != ".gz":
+            return bytearray(file.read(min(limit, path.stat().st_size)))
+        # Of a truncated stream this gives what there is, for the message.
+        return bytearray(zlib.decompressobj(wbits=31).decompress(file.read(), limit))
 
 
 def _header(content: bytearray) -> tuple[list[int], int]:
