@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -77,6 +78,7 @@ def jobs() -> Iterator[Jobs]:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), cluster.environment["PATH"]]),
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)]),
         }
+        signal.signal(signal.SIGTERM, lambda *_: pytest.exit("test-slurm was stopped", 1))  # leave no daemon behind
         with cluster:
             jobs = Jobs(cluster, folder)
             jobs.interrupt()
