@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from dbp.core import Solver
-from dbp.errors import Unsupported
+from dbp.errors import Unsupported, UserError
 from dbp.shapes import dot
-from dbp.solvers import GridPath, OneHot, Rank, Sort, Threshold, TopK
+from dbp.solvers import GridPath, Knapsack, Matching, OneHot, Rank, Sort, SpanningTree, Threshold, TopK, Tour
 
 # solver, event shape, how many vertices
 SETS = [
@@ -52,3 +52,20 @@ def test_solvers_that_cannot_say_so() -> None:
         Sort().vertices((3,))
     with pytest.raises(Unsupported, match="Sort cannot tell"):
         Sort().is_feasible(torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("solver", "shape"),
+    [
+        (GridPath(), (12, 20)),
+        (TopK(20), (100,)),
+        (Rank(), (20,)),
+        (Matching(), (20, 20)),
+        (Knapsack([1.0] * 40, 5.0), (40,)),
+        (SpanningTree([(a, b) for b in range(12) for a in range(b)]), (66,)),
+        (Tour(), (15, 15)),
+    ],
+)
+def test_too_many_decisions_are_not_listed(solver: Solver, shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match="more than 200,000 decisions"):
+        solver.vertices(shape)

@@ -15,6 +15,7 @@ from dbp.errors import UserError
 from dbp.shapes import dot, normalise
 from dbp.solvers.graphs import Edges, edge_tensor
 from dbp.solvers.instances import fields, host_rows, naming
+from dbp.solvers.listing import listed
 from dbp.solvers.quadratic import align, bound, products
 from dbp.solvers.workers import call_each
 
@@ -80,7 +81,7 @@ class GraphMatching(Solver):
         small, large = sorted(self.nodes)
         first, second = self._graphs(instance, (), shape[0])[0]
         y = []
-        for goal in itertools.permutations(range(large), small):
+        for goal in listed(itertools.permutations(range(large), small)):
             v = np.zeros((small, large))
             v[range(small), goal] = 1
             v = v if n <= m else v.T

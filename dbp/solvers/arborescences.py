@@ -14,6 +14,7 @@ from dbp.shapes import centre, normalise, unexpanded, unravel
 from dbp.solvers import native
 from dbp.solvers.graphs import Edges, edge_tensor, require_scores
 from dbp.solvers.instances import fields, per_row
+from dbp.solvers.listing import listed
 from dbp.solvers.trees import absent, log_weights
 
 
@@ -77,7 +78,7 @@ class Arborescence(Solver):
         size = int(self(empty, instance).sum())
         heads = self._graph(empty, instance)[0][:, 1].tolist()
         entering = [[-1, *(i for i, head in enumerate(heads) if head == node)] for node in sorted({*heads} - {-1})]
-        chosen = torch.tensor([edges for edges in itertools.product(*entering) if len(edges) - edges.count(-1) == size])
+        chosen = torch.tensor([c for c in listed(itertools.product(*entering)) if len(c) - c.count(-1) == size])
         marks = torch.zeros(len(chosen), 1 + shape[0]).scatter(1, 1 + chosen.reshape(-1, len(entering)), 1)[:, 1:]
         return marks[self.is_feasible(marks, instance)]
 

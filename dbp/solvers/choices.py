@@ -13,6 +13,7 @@ from dbp.errors import UserError
 from dbp.noises import Gumbel, Logistic
 from dbp.shapes import centre, normalise
 from dbp.solvers import native
+from dbp.solvers.listing import listed
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class TopK(Solver):
         return _is_mark(y).all(-1) & (y.sum(-1) == self.k)
 
     def vertices(self, shape: tuple[int, ...], instance: Any = None) -> Tensor:
-        chosen = torch.tensor(list(itertools.combinations(range(*shape), self.k)), dtype=torch.int64)
+        chosen = torch.tensor(listed(itertools.combinations(range(*shape), self.k)), dtype=torch.int64)
         return torch.zeros(len(chosen), *shape).scatter(-1, chosen, 1) if len(chosen) else torch.zeros(0, *shape)
 
     def _check(self, theta: Tensor) -> None:

@@ -15,6 +15,7 @@ from dbp.shapes import normalise
 from dbp.solvers import native
 from dbp.solvers.bellman import Graphs, paths
 from dbp.solvers.instances import fields, naming, per_row
+from dbp.solvers.listing import listed
 
 Edges = tuple[tuple[int, int], ...]
 
@@ -81,7 +82,9 @@ class GraphPath(Solver):
     def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
         """All simple paths from the source to the target: `[count, edges]`."""
         edges, source, target, _ = self._graphs(instance, (), shape[0], "cpu")
-        found = list(_simple_paths(edges.tolist(), int(source), int(target), ()))
+        pairs, start, end = edges.tolist(), int(source), int(target)
+        tried = listed(_simple_paths(pairs, start, end, ()))
+        found = [path for path in tried if (pairs[path[-1]][1] if path else start) == end]
         y = torch.zeros(len(found), shape[0])
         for row, path in zip(y, found, strict=True):
             row[list(path)] = 1
@@ -149,8 +152,9 @@ def grid_edges(height: int, width: int) -> Edges:
 
 
 def _simple_paths(edges: list[list[int]], at: int, target: int, path: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Simple paths from where `path` has come to, those that do not end at the target among them."""
+    yield path
     if at == target:
-        yield path
         return
     seen = {edges[edge][0] for edge in path}
     for index, (tail, head) in enumerate(edges):

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from dbp.solvers.listing import listed
+
 NEGATIVE, OUTSIDE, UNREACHABLE = 1, 2, 3  # as in native/src/grid_path.cpp
 _FAR = 1 << 40
 
@@ -159,18 +161,17 @@ def _touching(marked: Tensor, neighbours: int) -> Tensor:
 def paths(open_: Tensor, source: int, target: int, neighbours: int) -> Tensor:
     """All paths without shortcuts from source to target through the open vertices, `[count, height, width]`."""
     height, width = open_.shape
-    near = {v: _neighbours(v, height, width, neighbours) for v in range(height * width)}
+    near = {v: frozenset(_neighbours(v, height, width, neighbours)) for v in range(height * width)}
     free = {v for v in near if open_.flatten()[v]}
 
-    def extend(path: list[int]) -> Iterator[list[int]]:
-        if path[-1] == target:
-            yield path
-            return
-        for v in near[path[-1]]:
-            if v in free and not any(u in near[v] or u == v for u in path[:-1]):
-                yield from extend([*path, v])
+    def extend(path: list[int], closed: frozenset[int]) -> Iterator[list[int]]:
+        yield path
+        here = path[-1]
+        for v in sorted((near[here] & free) - closed) if here != target else ():
+            yield from extend([*path, v], closed | near[here] | {here})
 
-    found = list(extend([source])) if {source, target} <= free else []
+    tried = listed(extend([source], frozenset())) if {source, target} <= free else []
+    found = [path for path in tried if path[-1] == target]
     y = torch.zeros(len(found), height * width)
     for row, path in zip(y, found, strict=True):
         row[path] = 1

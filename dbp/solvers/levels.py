@@ -12,6 +12,7 @@ from torch import Tensor
 from dbp.core import Solver
 from dbp.errors import UserError
 from dbp.shapes import centre, normalise
+from dbp.solvers.listing import listed
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Binary(Solver):
         return ((y == 0) | (y == 1)).all(-1) & (y == 1).any(-1)
 
     def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
-        return torch.tensor(list(itertools.product((0.0, 1.0), repeat=shape[0]))[1:]).reshape(-1, shape[0])
+        return torch.tensor(listed(itertools.product((0.0, 1.0), repeat=shape[0]))[1:]).reshape(-1, shape[0])
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from dbp.errors import UserError
 from dbp.noises import Gumbel
 from dbp.shapes import normalise, unravel
 from dbp.solvers import native
+from dbp.solvers.listing import listed
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Matching(Solver):
         rows, columns = shape
         if rows > columns:
             return self.vertices((columns, rows)).mT
-        chosen = torch.tensor(list(itertools.permutations(range(columns), rows)), dtype=torch.int64)
+        chosen = torch.tensor(listed(itertools.permutations(range(columns), rows)), dtype=torch.int64)
         return torch.nn.functional.one_hot(chosen.reshape(-1, rows), columns).to(torch.get_default_dtype())
 
 

@@ -11,6 +11,7 @@ from dbp.core import Solver
 from dbp.errors import UserError
 from dbp.shapes import centre, normalise
 from dbp.solvers import native
+from dbp.solvers.listing import listed
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Rank(Solver):
         return (y.sort(-1).values == torch.arange(1, y.shape[-1] + 1, device=y.device)).all(-1)
 
     def vertices(self, shape: tuple[int, ...], instance: Any = None) -> Tensor:
-        return 1.0 + torch.tensor(list(itertools.permutations(range(*shape))))
+        return 1.0 + torch.tensor(listed(itertools.permutations(range(*shape))))
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Permutation(Solver):
         return marks & (y.sum(-1) == 1).all(-1) & (y.sum(-2) == 1).all(-1)
 
     def vertices(self, shape: tuple[int, ...], instance: Any = None) -> Tensor:
-        return torch.eye(*shape)[torch.tensor(list(itertools.permutations(range(*shape))))]
+        return torch.eye(*shape)[torch.tensor(listed(itertools.permutations(range(*shape))))]
 
 
 @native.operator

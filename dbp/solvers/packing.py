@@ -14,6 +14,7 @@ from dbp.core import Solver
 from dbp.errors import UserError
 from dbp.shapes import normalise, unexpanded, unravel
 from dbp.solvers import native
+from dbp.solvers.listing import listed
 
 _CELLS = 2**26  # of a table of the dynamic program; above, it is an integer program
 _TOLERANCE = 1e-6  # of HiGHS
@@ -80,7 +81,7 @@ class Knapsack(Solver):
         return ((y == 0) | (y == 1)).all(-1) & (load <= capacity + _TOLERANCE * capacity.clamp_min(1)).all(-1)
 
     def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
-        subsets = torch.tensor(list(itertools.product((0, 1), repeat=shape[0])), dtype=torch.get_default_dtype())
+        subsets = torch.tensor(listed(itertools.product((0, 1), repeat=shape[0])), dtype=torch.get_default_dtype())
         return subsets[self.is_feasible(subsets, instance)]
 
     def _problem(self, theta: Tensor, instance: Any) -> tuple[Tensor, Tensor]:

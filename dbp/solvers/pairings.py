@@ -16,6 +16,7 @@ from dbp.shapes import normalise
 from dbp.solvers.graphs import Edges, edge_tensor
 from dbp.solvers.highs import maximise
 from dbp.solvers.instances import fields, host_rows, naming
+from dbp.solvers.listing import listed
 from dbp.solvers.workers import call_each
 
 _NONE = "the graph has no perfect matching"
@@ -76,7 +77,7 @@ class PerfectMatching(Solver):
     def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
         """All perfect matchings: `[count, edges]`."""
         edges = self._edges(instance, (), shape[0]).tolist()
-        found = list(_matchings(edges, frozenset(range(1 + max(map(max, edges), default=-1)))))
+        found = listed(_matchings(edges, frozenset(range(1 + max(map(max, edges), default=-1)))))
         y = torch.zeros(len(found), shape[0])
         for row, matching in zip(y, found, strict=True):
             row[list(matching)] = 1

@@ -15,6 +15,7 @@ from dbp.errors import UserError
 from dbp.shapes import normalise
 from dbp.solvers.highs import maximise, meets
 from dbp.solvers.instances import fields, host_rows, naming, per_row
+from dbp.solvers.listing import listed
 from dbp.solvers.workers import call_each
 
 Vector = tuple[float, ...]
@@ -86,7 +87,7 @@ class IntegerProgram(Solver):
         if not (integer.all() and np.isfinite(upper - lower).all()):
             raise UserError("IntegerProgram: only the points of a program of bounded integers can be listed")
         ranges = [range(math.ceil(low), math.floor(high) + 1) for low, high in zip(lower, upper, strict=True)]
-        points = torch.tensor(list(itertools.product(*ranges)), dtype=torch.get_default_dtype()).reshape(-1, shape[0])
+        points = torch.tensor(listed(itertools.product(*ranges)), dtype=torch.get_default_dtype()).reshape(-1, shape[0])
         return points[self.is_feasible(points, instance)]
 
     def _programs(self, instance: Any, leading: Sequence[int], n: int) -> list[tuple[Any, ...]]:

@@ -16,6 +16,7 @@ from dbp.core import Solver
 from dbp.errors import UserError
 from dbp.shapes import normalise, unravel
 from dbp.solvers import native
+from dbp.solvers.listing import listed
 
 _EXACT = 13  # cities
 
@@ -81,7 +82,7 @@ class Tour(Solver):
 
     def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
         n = shape[-1]
-        rest = [p for p in itertools.permutations(range(1, n)) if self.directed or n < 3 or p[0] < p[-1]]
+        rest = [p for p in listed(itertools.permutations(range(1, n))) if self.directed or n < 3 or p[0] < p[-1]]
         cities = torch.tensor([(0, *p) for p in rest], dtype=torch.int64).reshape(len(rest), n)
         return _adjacency(cities, self.directed).to(torch.get_default_dtype())
 

@@ -13,6 +13,7 @@ from dbp.core import Solver
 from dbp.errors import UserError
 from dbp.shapes import centre, normalise, unexpanded, unravel
 from dbp.solvers import native
+from dbp.solvers.listing import listed
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class SpanningTree(Solver):
     def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
         empty = torch.zeros(tuple(shape))
         size = int(self.solve(empty, instance).sum())
-        chosen = torch.tensor(list(itertools.combinations(range(*shape), size)), dtype=torch.int64)
+        chosen = torch.tensor(listed(itertools.combinations(range(*shape), size)), dtype=torch.int64)
         chosen = chosen.reshape(math.comb(shape[0], size), size)
         subsets = torch.zeros(len(chosen), *shape).scatter(1, chosen, 1)
         return subsets[self.is_feasible(subsets, instance)]
