@@ -44,11 +44,13 @@ class Jobs:
         self.wait(name, (self.folder / f"training_{self.ids[name]}").exists)
 
     def interrupt(self) -> None:
-        """Requeues one job when it trains, and submits another that another must make room for."""
+        """Requeues one job when it trains, submits another that one must make room for, and waits for a time limit."""
         self.train("requeued")
         self.cluster.run("scontrol", "requeue", self.ids["requeued"])
         self.train("preempted")
         self.submit("--partition=high", "--mem=600M", "--wrap", "sleep 1")
+        self.wait("out of time", lambda: self.about("out of time", "Restarts") != "0")
+        self.cluster.run("scontrol", "update", f"JobId={self.ids['out of time']}", "TimeLimit=30")  # minutes, to end in
 
     def outcome(self, name: str) -> tuple[dict[str, torch.Tensor], str]:
         """What a job has left when it has ended: its weights and its metrics."""
