@@ -16,7 +16,7 @@ from typing import Any
 
 from pytorch_lightning import Callback
 
-from dbp import run
+from dbp import faults, run
 from dbp.config import compose, validate
 
 DEMO = Path(__file__).parents[1] / "configs" / "dvae" / "digits.yaml"
@@ -49,7 +49,7 @@ def seconds(folder: Path, survives: bool) -> float:
     """CPU seconds of ten epochs without validation, checkpoints and logs."""
     config = validate(compose([str(DEMO)], [*QUIET, *BARE, "trainer.max_epochs=10", "trainer.limit_val_batches=0"]))
     clock = Clock()
-    with run._quietly():
+    with faults.quietly():
         task, data = run.build_task(config), run._data(config)
         trainer: Any = run._trainer(config, folder, more=[clock])
         trainer.callbacks = trainer.callbacks if survives else [clock]
@@ -61,7 +61,7 @@ def growth(folder: Path) -> float:
     """Megabytes by which a hundred epochs of the demo are larger than its first."""
     config = validate(compose([str(DEMO)], [*QUIET, "trainer.max_epochs=100", "trainer.num_sanity_val_steps=0"]))
     memory = Memory()
-    with run._quietly():
+    with faults.quietly():
         task, data = run.build_task(config), run._data(config)
         run._trainer(config, folder, more=[memory]).fit(task, datamodule=data)
     return (memory.resident[-1] - memory.resident[0]) / 2**20

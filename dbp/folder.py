@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,21 @@ def claim(config: Mapping[str, Any], checkpoint: Path | None) -> tuple[Path, Pat
         folder, checkpoint = _claim(config, checkpoint)
     except OSError as error:
         raise UserError(f"cannot make a folder for the run in {runs_of(config)}: {error.strerror}") from error
-    os.environ[HANDED] = str(folder.absolute())
     return folder, checkpoint
+
+
+@contextmanager
+def handed_down(folder: Path) -> Iterator[None]:
+    """Tells the processes that are started meanwhile which folder is theirs, too."""
+    before = os.environ.get(HANDED)
+    os.environ[HANDED] = str(folder.absolute())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[HANDED]
+        else:
+            os.environ[HANDED] = before
 
 
 def _claim(config: Mapping[str, Any], checkpoint: Path | None) -> tuple[Path, Path | None]:

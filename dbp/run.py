@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from traceback import walk_tb
 from typing import Any
 
 import numpy as np
@@ -19,43 +16,17 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from dbp import callbacks, folder, loggers
+from dbp import callbacks, faults, folder, loggers
 from dbp.checkpoints import KEY, config_in, read_plain, verify
 from dbp.components import catalog
-from dbp.config import carried, changes, compose
+from dbp.config import carried, compose
 from dbp.errors import UserError
 from dbp.files import replacing
 from dbp.lock import locked
 from dbp.ranks import ERROR, OneMessage
 from dbp.signals import StopOnSignal
 from dbp.signature import signature
-from dbp.solvers.failure import failed_on
 from dbp.tasks.task import Task
-
-QUIET = (
-    "does not have many workers",
-    "smaller than the logging interval",
-    "exists and is not empty",
-    "is not supported by the model summary",
-    "isinstance.treespec",
-    "Be aware that when using `ckpt_path`",
-    "It is recommended to use `self.log",  # values that torchmetrics has already made one for all processes
-)
-SHAPING = ("task", "solver", "estimator", "data")  # what the state of a checkpoint has its shapes from
-log = logging.getLogger(__name__)
-SCORES = "failed_scores.npy"  # of the run's folder
-UNFIT = "Error(s) in loading state_dict"
-WORKER_DIED = (
-    "a process that loads data was killed, most often because memory ran out (fewer data.workers or a smaller "
-    "data.batch_size need less); to go on: ckpt_path=last. "
-)
-USERS = {  # errors of others that users cause, and what to say before them
-    UNFIT: "",
-    "Early stopping conditioned on metric": "",
-    "DataLoader worker (pid": WORKER_DIED,
-    "Expected more than 1 value per channel": "a batch of one example, which batch norm cannot take: choose another "
-    "data.batch_size. ",
-}
 
 
 @dataclass(frozen=True)
@@ -76,17 +47,18 @@ def fit(config: Mapping[str, Any], checkpoint: Path | None = None) -> Result:
         config: complete, from `dbp.config.validate`.
         checkpoint: where to go on from; in a cluster's job that is started again, None finds the last one.
     """
-    with _quietly(), _without_denormals():
+    with faults.quietly(), _without_denormals():
         task, data = build_task(config), _data(config)
         dry = config["trainer"].get("fast_dev_run")
         place, start = (None, checkpoint) if dry else folder.claim(config, checkpoint)
         trainer = _trainer(config, place, start)
-        with locked(place) if place and trainer.is_global_zero else nullcontext():
-            if place and trainer.is_global_zero:
-                folder.save_config(place, config)
-                (place / ERROR).unlink(missing_ok=True)
-            with _scores_kept(place), _one_message(trainer), _named(start, config):
-                trainer.fit(task, datamodule=data, ckpt_path=start and str(start), weights_only=True)
+        with (
+            _held(place, config, trainer),
+            faults.scores_kept(place),
+            faults.one_message(trainer),
+            faults.changed_keys_named(start, config),
+        ):
+            trainer.fit(task, datamodule=data, ckpt_path=start and str(start), weights_only=True)
     metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if not k.endswith("_step")}
     last = next(iter(folder.checkpoints_in(place)), None) if place else None
     return Result(place, metrics, getattr(trainer.checkpoint_callback, "best_model_path", None), last)
@@ -94,7 +66,7 @@ def fit(config: Mapping[str, Any], checkpoint: Path | None = None) -> Result:
 
 def evaluate(stage: str, config: Mapping[str, Any], checkpoint: Path) -> Result:
     """Validates or tests a checkpoint; the metrics of a test join the line of its epoch in the run's metrics.csv."""
-    with _quietly():
+    with faults.quietly():
         place = folder.folder_of(checkpoint)
         pictures = callbacks.SavedPictures(place or checkpoint.parent)
         trainer = _trainer(config, None, more=[pictures])
@@ -110,7 +82,7 @@ def evaluate(stage: str, config: Mapping[str, Any], checkpoint: Path) -> Result:
 
 def predict(config: Mapping[str, Any], checkpoint: Path) -> Result:
     """Writes what the task's `predict_step` says of every test example to the `.npz` file `config["output"]`."""
-    with _quietly():
+    with faults.quietly():
         trainer = _trainer(config, None)
         if trainer.world_size > 1:
             raise UserError("predict runs on one device: give trainer.devices=1")
@@ -135,7 +107,7 @@ def load(path: str | os.PathLike[str]) -> Task:
     if not (base := config_in(path)):
         raise UserError(f"{path} was not written by dbp: it holds no configuration")
     task = build_task(compose([], [], base))
-    with _users_errors():
+    with faults.in_users_words():
         task.load_state_dict(callbacks.AtomicCheckpointIO().load_checkpoint(path)["state_dict"])
     return task.eval()
 
@@ -218,59 +190,16 @@ def _record(path: Path, checkpoint: Path, metrics: dict[str, float]) -> None:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Without Lightning's advice, and with the errors that users cause as UserError."""
-    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # It tells of a process that died, before it ends the others.
-    logging.getLogger("lightning_fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
-    with warnings.catch_warnings(), _users_errors():
-        for text in QUIET:
-            warnings.filterwarnings("ignore", message=f".*{text}")
+def _held(place: Path | None, config: Mapping[str, Any], trainer: pl.Trainer) -> Iterator[None]:
+    """The run's folder, if it has one: for this run alone, with its configuration, and for all of its processes."""
+    with ExitStack() as stack:
+        if place:
+            stack.enter_context(folder.handed_down(place))
+        if place and trainer.is_global_zero:
+            stack.enter_context(locked(place))
+            folder.save_config(place, config)
+            (place / ERROR).unlink(missing_ok=True)
         yield
-
-
-@contextmanager
-def _scores_kept(place: Path | None) -> Iterator[None]:
-    """Writes the scores that a solver failed on into the run's folder, and says so."""
-    try:
-        yield
-    except Exception as error:
-        theta = failed_on(error)
-        if theta is None or place is None:
-            raise
-        path = place / SCORES
-        np.save(path, theta.cpu().to(torch.promote_types(theta.dtype, torch.float32)).numpy(), allow_pickle=False)
-        note = f"the scores {list(theta.shape)} that the solver failed on: {os.path.relpath(path)}"
-        if isinstance(error, UserError):
-            raise UserError(f"{error}\n  {note}") from error
-        log.error(note)
-        raise
-
-
-@contextmanager
-def _one_message(trainer: pl.Trainer) -> Iterator[None]:
-    try:
-        yield
-    except BaseException as error:
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, OneMessage) and callback.instead:
-                raise callback.instead from error
-        raise
-
-
-@contextmanager
-def _named(start: Path | None, config: Mapping[str, Any]) -> Iterator[None]:
-    """Says which changed key it may be when the state of a checkpoint does not fit what the configuration builds."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not (start and str(error).startswith(UNFIT)):
-            raise
-        old = {name: value for name, value in config_in(start).items() if name in SHAPING}
-        changed = changes(old, config)
-        what = "\n  ".join([*str(error).splitlines()[:2], *(f"changed: {line}" for line in changed)])
-        raise UserError(f"{what}\n  give the old values, or start anew with another run=NAME") from error
 
 
 @contextmanager
@@ -281,20 +210,3 @@ def _without_denormals() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
-
-
-@contextmanager
-def _users_errors() -> Iterator[None]:
-    try:
-        yield
-    except MisconfigurationException as error:
-        raise UserError(str(error)) from error
-    except (ConnectionError, EOFError) as error:  # from a loader that does not yet know what became of its process
-        if not any("torch/utils/data" in frame.f_code.co_filename for frame, _ in walk_tb(error.__traceback__)):
-            raise
-        raise UserError(f"{WORKER_DIED}{type(error).__name__}: {error}") from error
-    except (RuntimeError, ValueError) as error:
-        said = next((said for start, said in USERS.items() if str(error).startswith(start)), None)
-        if said is None:
-            raise
-        raise UserError(said + str(error)) from error

@@ -291,9 +291,9 @@ def test_the_scores_that_a_solver_failed_on_are_kept(dbp, caplog):
 def test_a_run_leaves_no_file_open_and_no_process(dbp):
     assert dbp("fit", *RUN, "data.workers=2", "loggers={}") == 0  # with what is opened once
     gc.collect()
-    before = len(os.listdir("/proc/self/fd"))
+    children = Path(f"/proc/self/task/{os.getpid()}/children")  # other tests may have left some
+    before = len(os.listdir("/proc/self/fd")), children.read_text()
     assert dbp("fit", *RUN, "data.workers=2", "loggers={}", "ckpt_path=last", "trainer.max_epochs=4") == 0
     gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == before
-    assert not Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    assert (len(os.listdir("/proc/self/fd")), children.read_text()) == before
     assert not list(Path("lightning_logs/r").glob("hparams.yaml"))
