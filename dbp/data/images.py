@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -20,6 +21,7 @@ class Images(Data):
     A batch is (images [B, height, width] in [0, 1], labels [B] int64).
 
     Args:
+        root: the folder for data sets.
         val_size: how many of the last training images validate instead. With 0 all of them train, as in most
             papers, and **validation uses the test images**: do not choose by it what you then report.
         binarise: make each pixel 0 or 1, with its value as the probability of 1. `static`: drawn once, the same for
@@ -31,6 +33,7 @@ class Images(Data):
 
     def __init__(
         self,
+        root: str = "data",
         val_size: int = 0,
         binarise: Literal["static", "dynamic"] | None = None,
         batch_size: int = 32,
@@ -38,7 +41,7 @@ class Images(Data):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, workers, seed)
-        self.val_size, self.binarise = val_size, binarise
+        self.root, self.val_size, self.binarise = Path(root).expanduser(), val_size, binarise
 
     @abstractmethod
     def read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:

@@ -24,26 +24,11 @@ class IdxImages(Images):
 
     Files are looked for in `root/<folder>`, then in `root`, compressed or not, and must be official. What is missing
     is downloaded to `root/<folder>`.
-
-    Args:
-        root: the folder for data sets.
     """
 
     folder: ClassVar[str]
     mirrors: ClassVar[tuple[str, ...]]
     files: ClassVar[Mapping[str, Official]]
-
-    def __init__(
-        self,
-        root: str = "data",
-        val_size: int = 0,
-        binarise: Literal["static", "dynamic"] | None = None,
-        batch_size: int = 32,
-        workers: int = 0,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(val_size, binarise, batch_size, workers, seed)
-        self.root = Path(root).expanduser()
 
     def prepare_data(self) -> None:
         """Downloads what is missing."""

@@ -22,22 +22,7 @@ class Omniglot(Images):
 
     Source: B. Lake, R. Salakhutdinov, J. Tenenbaum, "Human-level concept learning through probabilistic program
     induction", Science 350, 2015; Y. Burda, R. Grosse, R. Salakhutdinov, "Importance weighted autoencoders", ICLR 2016.
-
-    Args:
-        root: the folder for data sets.
     """
-
-    def __init__(
-        self,
-        root: str = "data",
-        val_size: int = 0,
-        binarise: Literal["static", "dynamic"] | None = None,
-        batch_size: int = 32,
-        workers: int = 0,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(val_size, binarise, batch_size, workers, seed)
-        self.root = Path(root).expanduser()
 
     def prepare_data(self) -> None:
         """Looks for the file."""

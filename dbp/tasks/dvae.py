@@ -12,9 +12,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
 from dbp.core import Estimator, Solver
-from dbp.errors import UserError
 from dbp.networks import MLP
 from dbp.networks.mlp import Activation
+from dbp.tasks.images import flattened
 from dbp.tasks.task import Mean, Step, Task
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class DVAE(Task):
         self.decoder = MLP([rows * columns, *reversed(hidden), pixels], activation)
 
     def step(self, batch: Any) -> Step:
-        images = self._flat(batch)  # [B, pixels]
+        images = flattened(batch, self.shape)  # [B, pixels]
         theta = self.encode(images)
         draw = self.decide(theta)
         bce = draw.surrogate(_cross_entropy(self.decode(draw.y), images))  # [*samples, B]
@@ -88,7 +88,7 @@ class DVAE(Task):
         return self.decoder(code.flatten(-2))
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        images = self._flat(batch)
+        images = flattened(batch, self.shape)
         code = self.decide(self.encode(images)).y
         reconstructions = self.decode(code).sigmoid().unflatten(-1, self.shape)
         return {"images": images.unflatten(-1, self.shape), "codes": code, "reconstructions": reconstructions}
@@ -99,15 +99,6 @@ class DVAE(Task):
 
         seen = self.predict_step(batch, 0)
         return {"reconstructions": reconstructions(seen["images"], seen["codes"], seen["reconstructions"])}
-
-    def _flat(self, batch: Any) -> Tensor:
-        images = batch[0] if isinstance(batch, list | tuple) else batch
-        if images.shape[1:] != self.shape:
-            raise UserError(
-                f"the images are {list(images.shape[1:])}, the model was made for {list(self.shape)}: "
-                f"set task.shape=[{','.join(map(str, images.shape[1:]))}]"
-            )
-        return images.flatten(1)
 
 
 def _cross_entropy(logits: Tensor, images: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from dbp.errors import UserError
 from dbp.networks import MLP
 from dbp.networks.mlp import Activation
 from dbp.shapes import mean_to
+from dbp.tasks.images import flattened
 from dbp.tasks.task import Mean, Step, Task
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class VAE(Task):
         self.prior = nn.Parameter(torch.zeros(latents))
 
     def step(self, batch: Any) -> Step:
-        images = self._flat(batch)  # [B, pixels]
+        images = flattened(batch, self.shape)  # [B, pixels]
         with torch.no_grad():
             weights = self.log_weights(images, 1 if self.training else self.samples)  # [samples, B]
         seen = {"elbo": weights.mean(0)}
@@ -125,7 +126,7 @@ class VAE(Task):
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """The images, the likeliest bits of the first layer, and the reconstructions from them."""
-        images = self._flat(batch)
+        images = flattened(batch, self.shape)
         codes = self.law(self.encoder[0](_signs(images)))
         reconstructions = self.decoder[0](_signs(codes)).sigmoid().unflatten(-1, self.shape)
         return {"images": images.unflatten(-1, self.shape), "codes": codes, "reconstructions": reconstructions}
@@ -140,15 +141,6 @@ class VAE(Task):
             "reconstructions": reconstructions(seen["images"], _tiles(seen["codes"]), seen["reconstructions"]),
             "samples": pages(self.generate(40, generator)),
         }
-
-    def _flat(self, batch: Any) -> Tensor:
-        images = batch[0] if isinstance(batch, list | tuple) else batch
-        if images.shape[1:] != self.shape:
-            raise UserError(
-                f"the images are {list(images.shape[1:])}, the model was made for {list(self.shape)}: "
-                f"set task.shape=[{','.join(map(str, images.shape[1:]))}]"
-            )
-        return images.flatten(1)
 
 
 def _signs(bits: Tensor) -> Tensor:
