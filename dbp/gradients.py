@@ -9,7 +9,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from dbp.core import Draw, without_autocast
-from dbp.shapes import align
+from dbp.shapes import align, require_scored
 
 
 def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
@@ -35,7 +35,11 @@ def pull_back(y: Tensor, theta: Tensor, pullback: Callable[[Tensor], Tensor]) ->
     gradient that the pullback gets is a copy, in which it may write.
 
     A gradient that overflowed is passed on as NaN, so that a gradient scaler skips the step as it would anyway.
+
+    Raises:
+        Unsupported: y has another shape than theta, so it does not maximise `<theta, y>`.
     """
+    require_scored(theta, y, theta.ndim)
     factor: list[Tensor] = []
 
     def per_decision(grad: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dbp.errors import NonFinite
+from dbp.errors import NonFinite, Unsupported
 
 
 def sum_to(x: Tensor, ndim: int) -> Tensor:
@@ -25,9 +25,19 @@ def align(x: Tensor, ndim: int) -> Tensor:
     return x.reshape(x.shape + (1,) * (ndim - x.ndim))
 
 
-def dot(a: Tensor, b: Tensor, event_dim: int) -> Tensor:
-    """`<a, b>` over the event dims."""
-    return sum_to(a * b, a.ndim - event_dim)
+def dot(theta: Tensor, y: Tensor, event_dim: int) -> Tensor:
+    """`<theta, y>` over the event dims."""
+    require_scored(theta, y, event_dim)
+    return sum_to(theta * y, theta.ndim - event_dim)
+
+
+def require_scored(theta: Tensor, y: Tensor, event_dim: int) -> None:
+    """Raises an `Unsupported` if decisions have not one score for each entry: their solver is no linear one."""
+    if theta.shape[theta.ndim - event_dim :] != y.shape[y.ndim - event_dim :] or y.ndim > theta.ndim:
+        raise Unsupported(
+            f"the decision has shape {list(y.shape)} for scores of shape {list(theta.shape)}: this estimator needs a "
+            "solver that maximises <theta, y>; for others: dab, perturbed or score"
+        )
 
 
 def leave_one_out(x: Tensor) -> Tensor:

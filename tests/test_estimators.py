@@ -6,9 +6,23 @@ from examples import ESTIMATORS, SOLVERS, estimator
 
 from dbp.core import Draw, Estimator, Solver, Target
 from dbp.errors import Unsupported, UserError
-from dbp.estimators import IMLE, Blackbox, GumbelSoftmax, Identity, Perturbed, Score, StraightThrough
+from dbp.estimators import (
+    IMLE,
+    AdaptiveIMLE,
+    Blackbox,
+    Contrastive,
+    FenchelYoung,
+    GumbelSoftmax,
+    Identity,
+    PerturbationGradient,
+    Perturbed,
+    Score,
+    SPOPlus,
+    StraightThrough,
+    StructuredSVM,
+)
 from dbp.noises import Gumbel, Normal, SumOfGamma, Uniform
-from dbp.solvers import OneHot, Threshold, TopK
+from dbp.solvers import KMeans, OneHot, Or, Permutation, Threshold, TopK
 
 PAIRS = [(name, solver) for name in ESTIMATORS for solver in SOLVERS]
 BATCH = 6
@@ -264,3 +278,15 @@ def test_losses_that_do_not_match_the_decisions_are_refused(shape):
     draw: Draw = IMLE()(OneHot(), torch.randn(BATCH, 5))
     with pytest.raises(UserError, match="reduce them to one loss for each decision"):
         draw.surrogate(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("solver", [Or(), Permutation(), KMeans(2)])
+@pytest.mark.parametrize(
+    "make",
+    [Identity, Blackbox, IMLE, AdaptiveIMLE, SPOPlus, StructuredSVM, FenchelYoung, PerturbationGradient, Contrastive],
+)
+def test_a_solver_that_is_not_linear_is_refused_in_a_line(make, solver):
+    theta = torch.randn(2, 6, 2, requires_grad=True)
+    target = Target(solver(theta.detach()), theta.detach())
+    with pytest.raises(Unsupported, match="a solver that maximises <theta, y>; for others: dab"):
+        make()(solver, theta, None, target)

@@ -9,7 +9,7 @@ from torch import Tensor
 from dbp.core import Draw, Estimator, Solver, Target
 from dbp.errors import UserError
 from dbp.estimators.targets import instead, right_decision, right_scores
-from dbp.shapes import sum_to
+from dbp.shapes import require_scored, sum_to
 
 
 class _Pooled(Estimator):
@@ -34,6 +34,7 @@ class _Pooled(Estimator):
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
         best = right_decision(self, solver, instance, target).to(theta)
+        require_scored(theta, best, solver.event_dim)
         self.add(best, solver.event_dim)
         if self.solves():
             y = solver(theta, instance)

@@ -10,7 +10,7 @@ from dbp.core import Draw, Estimator, Noise, Solver, Target
 from dbp.errors import Unsupported, UserError
 from dbp.gradients import straight_through
 from dbp.noises import Rademacher
-from dbp.shapes import centre, normalise
+from dbp.shapes import centre, normalise, require_scored
 
 Projection = Literal["auto", "mean", "norm", "std", "none"]
 
@@ -52,7 +52,9 @@ class Identity(Estimator):
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
         theta = self.project(solver, self.perturb(solver, theta))
-        return Draw(straight_through(solver(self.with_margin(theta, target), instance), theta))
+        y = solver(self.with_margin(theta, target), instance)
+        require_scored(theta, y, solver.event_dim)
+        return Draw(straight_through(y, theta))
 
     def project(self, solver: Solver, theta: Tensor) -> Tensor:
         """P(theta); differentiable."""

@@ -7,7 +7,7 @@ from torch import Tensor
 from dbp.core import Draw, Estimator, Solver, Target
 from dbp.errors import UserError
 from dbp.estimators.targets import instead, right_decision, right_scores
-from dbp.shapes import dot
+from dbp.shapes import dot, require_scored
 
 
 class SPOPlus(Estimator):
@@ -96,6 +96,7 @@ class StructuredSVM(Estimator):
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
         best = right_decision(self, solver, instance, target)
+        require_scored(theta, best, solver.event_dim)
         slope = 1 - 2 * best if self.distance == "hamming" else -right_scores(self, target)
         tilted = theta + self.margin * slope
         loss = dot(tilted, solver(tilted, instance) - best, solver.event_dim)
