@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,11 @@ class Pictures(Callback):
         epoch, boards = trainer.current_epoch, [x for x in trainer.loggers if isinstance(x, TensorBoardLogger)]
         due = epoch % self.every == 0 or epoch + 1 == trainer.max_epochs
         if boards and due and batch_idx == 0 and not trainer.sanity_checking:
-            for name, figure in pl_module.figures(batch).items():
-                for board in boards:
+            for board in boards:
+                for name, figure in pl_module.figures(batch).items():
                     board.experiment.add_figure(f"val/{name}", figure, trainer.global_step)
+                    del figure
+            gc.collect()  # a figure is a knot of references, of ten megabytes
 
 
 class SavedPictures(Callback):
