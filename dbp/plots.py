@@ -32,7 +32,7 @@ def reconstructions(images: Tensor, codes: Tensor, reconstructions: Tensor, coun
     return figure
 
 
-def pages(images: Tensor, columns: int = 10) -> "Figure":
+def image_grid(images: Tensor, columns: int = 10) -> "Figure":
     """Images side by side, in rows.
 
     Args:

@@ -123,3 +123,12 @@ def test_a_damaged_file_is_refused(tmp_path, keep):
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(DataError, match="chardata"):
         Omniglot(str(tmp_path)).setup()
+
+
+def test_a_file_that_says_it_is_huge_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    path = tmp_path / "chardata.mat"
+    savemat(path, {"data": np.zeros((784, 5000)), "target": np.zeros((50, 5000))}, do_compression=True)
+    assert path.stat().st_size < 100_000
+    monkeypatch.setattr("dbp.data.omniglot.LIMIT", 3_000_000)
+    with pytest.raises(DataError, match="an array of more than 3,000,000 numbers"):
+        Omniglot(str(tmp_path)).setup()

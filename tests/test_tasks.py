@@ -122,6 +122,11 @@ def test_the_regret_is_the_distance_to_the_best_of_all_configurations():
     assert (step.seen["best"] == (step.seen["regret"] < 1e-5)).all()
 
 
+def test_slots_say_how_many_items_to_set():
+    with pytest.raises(UserError, match=r"8 items of dimension 2, the model was made for 4 of 1: set task.items=8"):
+        slots(Identity()).step([torch.randn(5, 8, 2)])
+
+
 def test_a_value_that_is_a_network_is_not_trained():
     model = slots(Identity())
     before = [p.clone() for p in model.value.parameters()]

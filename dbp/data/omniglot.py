@@ -1,5 +1,6 @@
 """Omniglot as the literature on discrete latent variables has it: 28 x 28 pixels, in a MATLAB file."""
 
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from dbp.data.errors import DataError
 from dbp.data.images import Images
 
 PIXELS = 28 * 28
+LIMIT = 1 << 27  # numbers in an array; the largest of the official file has 19 million
 
 
 class Omniglot(Images):
@@ -55,9 +57,11 @@ class Omniglot(Images):
 
 
 def _variables(path: Path, names: tuple[str, ...]) -> list[Any]:
-    from scipy.io import loadmat
+    from scipy.io import loadmat, whosmat
 
     try:
+        if any(prod(shape) > LIMIT for name, shape, _ in whosmat(path) if name in names):
+            raise ValueError(f"an array of more than {LIMIT:,} numbers")
         found = loadmat(path, variable_names=names)
     except Exception as error:  # a damaged file makes loadmat raise whatever its bytes lead to
         raise DataError(f"{path}: not a MATLAB file that can be read ({error}).") from error

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
 from dbp.core import Estimator, Solver
+from dbp.errors import UserError
 from dbp.networks import MLP
 from dbp.tasks.task import Mean, Step, Task
 
@@ -49,12 +50,12 @@ class Slots(Task):
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
     ) -> None:
         super().__init__(solver, estimator, optimizer=optimizer, scheduler=scheduler)
-        self.size = (slots, items)
+        self.size, self.dim = (slots, items), dim
         self.encoder = MLP([items * dim, *hidden, slots * items])
         self.value = (value or _RandomValue(slots * dim)).requires_grad_(False)
 
     def step(self, batch: Any) -> Step:
-        (items,) = batch  # [B, N, d]
+        items = self._checked(batch)  # [B, N, d]
         draw = self.decide(self.encode(items))  # [*samples, B, S, N]
         value = self.value(draw.y @ items)  # [*samples, B]
         seen = {} if self.training else self._compare(value, items)
@@ -69,9 +70,19 @@ class Slots(Task):
         return self.encoder(items.flatten(1)).unflatten(-1, self.size)
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        (items,) = batch
+        items = self._checked(batch)
         y = self.decide(self.encode(items)).y
         return {"items": items, "choice": y.argmax(-1), "chosen": y @ items, "value": self.value(y @ items)}
+
+    def _checked(self, batch: Any) -> Tensor:
+        (items,) = batch
+        count, dim = items.shape[1:]
+        if (count, dim) != (self.size[1], self.dim):
+            raise UserError(
+                f"the data have {count} items of dimension {dim}, the model was made for {self.size[1]} of {self.dim}: "
+                f"set task.items={count} task.dim={dim}"
+            )
+        return items
 
     def _compare(self, value: Tensor, items: Tensor) -> dict[str, Tensor | tuple[Tensor, ...]]:
         slots, count = self.size

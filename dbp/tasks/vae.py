@@ -73,7 +73,7 @@ class VAE(Task):
             )
         if min(latents, layers, samples) < 1:
             raise UserError(f"vae: latents={latents}, layers={layers} and samples={samples} must be at least 1")
-        self.law, self.shape, self.samples = solver, tuple(shape), samples
+        self.posterior, self.shape, self.samples = solver, tuple(shape), samples
         widths = [math.prod(shape)] + layers * [latents]
         pairs = list(pairwise(widths))
         self.encoder = nn.ModuleList(MLP([wide, *hidden, bits], activation) for wide, bits in pairs)
@@ -110,8 +110,8 @@ class VAE(Task):
         total: Tensor | float = 0.0
         for encoder, decoder in zip(self.encoder, self.decoder, strict=True):
             theta = encoder(_signs(below))
-            bits = self.law(theta + self.law.noise.sample(theta))
-            total = total - _cross_entropy(decoder(_signs(bits)), below) - self.law.log_prob(theta, bits).sum(-1)
+            bits = self.posterior(theta + self.posterior.noise.sample(theta))
+            total = total - _cross_entropy(decoder(_signs(bits)), below) - self.posterior.log_prob(theta, bits).sum(-1)
             below = bits
         return total - _cross_entropy(self.prior, below)
 
@@ -127,19 +127,19 @@ class VAE(Task):
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """The images, the likeliest bits of the first layer, and the reconstructions from them."""
         images = flattened(batch, self.shape)
-        codes = self.law(self.encoder[0](_signs(images)))
+        codes = self.posterior(self.encoder[0](_signs(images)))
         reconstructions = self.decoder[0](_signs(codes)).sigmoid().unflatten(-1, self.shape)
         return {"images": images.unflatten(-1, self.shape), "codes": codes, "reconstructions": reconstructions}
 
     @torch.no_grad()
     def figures(self, batch: Any) -> "dict[str, Figure]":
-        from dbp.plots import pages, reconstructions
+        from dbp.plots import image_grid, reconstructions
 
         seen = self.predict_step(batch, 0)
         generator = torch.Generator(self.device).manual_seed(0)
         return {
             "reconstructions": reconstructions(seen["images"], _tiles(seen["codes"]), seen["reconstructions"]),
-            "samples": pages(self.generate(40, generator)),
+            "samples": image_grid(self.generate(40, generator)),
         }
 
 
