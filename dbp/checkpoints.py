@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -41,8 +43,12 @@ def read_plain(path: Path) -> dict[str, Any]:
     """
     with _opened(path) as archive:
         name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-        with archive.open(name) as file:
-            checkpoint = _PlainUnpickler(file).load()
+        data = archive.read(name)
+        for opcode, argument, _ in pickletools.genops(data):
+            # torch writes protocol 2, and numbers what it refers back to; a huge number would take as much memory.
+            if opcode.proto > 2 or (opcode.name == "LONG_BINPUT" and argument > len(data)):
+                raise ValueError(f"{name} holds what torch does not write: {opcode.name}")
+        checkpoint = _PlainUnpickler(io.BytesIO(data)).load()
     return checkpoint if isinstance(checkpoint, dict) else {}
 
 
@@ -54,8 +60,6 @@ def verify(path: Path) -> None:
     """
     with _opened(path) as archive:
         for record in archive.infolist():
-            if record.file_size != record.compress_size:  # torch stores; this could be a bomb
-                raise ValueError(f"{record.filename} is compressed")
             if record.external_attr & 0x10:  # a folder to torch, which would leave its tensor as the memory was
                 raise ValueError(f"{record.filename} is marked as a folder")
         if broken := archive.testzip():
@@ -76,6 +80,9 @@ def fault_in(path: Path) -> str | None:
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
+            for record in archive.infolist():
+                if record.file_size != record.compress_size:  # torch stores; this could be a bomb
+                    raise ValueError(f"{record.filename} is compressed")
             yield archive
     except Exception as error:  # damaged files raise nearly anything
         what = f"{type(error).__name__}: {error}"

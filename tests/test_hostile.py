@@ -112,8 +112,19 @@ def bomb(path: Path, good: Path) -> None:
         file.write(b"s.")
 
 
+def far_memo(path: Path, good: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02}r" + (1 << 28).to_bytes(4, "little") + b".")
+
+
+def long_bytes(path: Path, good: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x05\x96" + (1 << 28).to_bytes(8, "little") + b".")
+
+
+BOMBS = [bomb, far_memo, long_bytes]
 CHECKPOINTS = [
-    with_payload, payload_in_the_header, payload_as_a_key, old_format, bare_pickle, object_array, traversal, bomb,
+    with_payload, payload_in_the_header, payload_as_a_key, old_format, bare_pickle, object_array, traversal, *BOMBS,
 ]  # fmt: skip
 
 
@@ -129,8 +140,9 @@ def test_a_hostile_checkpoint_is_refused(capsys, good, make, stage):
     assert not Path("ran").exists()
 
 
-def test_a_bomb_is_not_unpacked(capsys, good):
-    bomb(Path("x.ckpt"), good)
+@pytest.mark.parametrize("make", BOMBS, ids=lambda make: make.__name__)
+def test_a_bomb_is_not_unpacked(capsys, good, make):
+    make(Path("x.ckpt"), good)
     with memory_below(20e6):
         refused(capsys, "test", *GIVEN, "ckpt_path=x.ckpt")
 
