@@ -46,7 +46,7 @@ def read_plain(path: Path) -> dict[str, Any]:
         data = archive.read(name)
         for opcode, argument, _ in pickletools.genops(data):
             # torch writes protocol 2, and numbers what it refers back to; a huge number would take as much memory.
-            if opcode.proto > 2 or (opcode.name == "LONG_BINPUT" and argument > len(data)):
+            if opcode.proto > 2 or (opcode.name == "LONG_BINPUT" and (argument or 0) > len(data)):
                 raise ValueError(f"{name} holds what torch does not write: {opcode.name}")
         checkpoint = _PlainUnpickler(io.BytesIO(data)).load()
     return checkpoint if isinstance(checkpoint, dict) else {}

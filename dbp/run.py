@@ -16,7 +16,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from dbp import callbacks, faults, folder, loggers
+from dbp import bugs, callbacks, faults, folder, loggers
 from dbp.checkpoints import KEY, config_in, read_plain, verify
 from dbp.components import catalog
 from dbp.config import carried, compose
@@ -53,7 +53,9 @@ def fit(config: Mapping[str, Any], checkpoint: Path | None = None) -> Result:
         place, start = (None, checkpoint) if dry else folder.claim(config, checkpoint)
         trainer = _trainer(config, place, start)
         with (
+            bugs.in_short(place and place / ERROR),
             _held(place, config, trainer),
+            faults.in_users_words(),
             faults.scores_kept(place),
             faults.one_message(trainer),
             faults.changed_keys_named(start, config),
@@ -168,6 +170,8 @@ def _callbacks(config: Mapping[str, Any], place: Path | None, start: Path | None
     for callback in found:
         if isinstance(callback, ModelCheckpoint | callbacks.Last):
             callback.dirpath = str(folder)
+        if isinstance(callback, callbacks.Best) and config["ckpt_path"] not in (None, "last"):
+            callback.kept = start and start.absolute()
     return [*found, StopOnSignal(folder / "last.ckpt")]
 
 

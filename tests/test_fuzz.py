@@ -18,9 +18,12 @@ from hypothesis import strategies as st
 from dbp.callbacks import AtomicCheckpointIO
 from dbp.checkpoints import config_in, verify
 from dbp.cli import main
+from dbp.components import catalog
 from dbp.config import KEYS
 from dbp.data.idx import read_idx
 from dbp.errors import UserError
+from dbp.registry import BUILTIN
+from dbp.signature import Type
 
 ROOT = Path(__file__).parents[1]
 MANY = int(os.environ.get("DBP_FUZZ", 0))  # examples of each test; otherwise few, and always the same
@@ -142,6 +145,85 @@ def test_a_configuration_is_refused_in_short_or_means_one_thing(folder, capsys, 
     if printed := answer(capsys, ["fit", "--config", "x.yaml", *given, "--print_config"]):
         Path("again.yaml").write_text(printed)
         assert answer(capsys, ["fit", "--config", "again.yaml", "--print_config"]) == printed
+
+
+# Options that fit their types -------------------------------------------------------------------------------------
+
+RUN = ["trainer.fast_dev_run=true", "trainer.accelerator=cpu", "callbacks={}", "loggers={}"]
+ONE_HOT, IMLE = ("one_hot", {}), ("imle", {})
+TASKS = {
+    "slots": {"task": ("slots", {}), "data": ("slots", {"workers": 0}), "solver": ONE_HOT, "estimator": IMLE},
+    "dvae": {
+        "task": ("dvae", {"shape": [8, 8]}),
+        "data": ("digits", {"workers": 0}),
+        "solver": ONE_HOT,
+        "estimator": IMLE,
+    },
+    "vae": {
+        "task": ("vae", {"shape": [8, 8]}),
+        "data": ("digits", {"workers": 0}),
+        "solver": ("threshold", {}),
+        "estimator": ("arms", {}),
+    },
+    "sorting": {
+        "task": ("sorting", {"width": 8}),
+        "data": ("sequences", {"workers": 0}),
+        "solver": ("signum", {}),
+        "estimator": ("straight_through", {}),
+    },
+}
+SIMPLE = {
+    "bool": st.booleans(),
+    "int": st.sampled_from([-1, 0, 1, 2, 3, 4, 8, 64]),
+    "float": st.sampled_from([-1.0, 0.0, 0.1, 1.0, 10.0, 1e30]),
+    "str": st.sampled_from(["", "x"]),
+    "none": st.none(),
+}
+
+
+def of_type(type_: Type) -> st.SearchStrategy[Any]:
+    """Values that an option of this type takes."""
+    match type_:
+        case Type("union", parts):
+            return st.one_of(map(of_type, parts))
+        case Type("literal", words):
+            return st.sampled_from(words)
+        case Type("list" | "tuple", parts):
+            return st.lists(of_type(parts[0]) if parts else SIMPLE["int"], max_size=3)
+        case Type("class", (path,)):
+            kind = catalog.kind_of(path)
+            return component(kind) if kind else st.none()
+    return SIMPLE.get(type_.form, VALUES)
+
+
+@st.composite
+def component(draw: st.DrawFn, kind: str, name: str | None = None) -> dict[str, Any]:
+    """Any component of a kind, or that of this name, with one of its options perhaps."""
+    registry = catalog[kind]
+    built_in = [name for name, claims in registry.claims().items() if claims[0].source == BUILTIN]
+    name = name or draw(st.sampled_from(built_in))
+    options = registry.signature(name).options.values()
+    needed = [option for option in options if not option.default and option.name not in registry.hidden]
+    free = [option for option in options if option.default]
+    changed = [draw(st.sampled_from(free))] if free and not draw(st.integers(0, 3)) else []
+    return {"name": name, **{option.name: draw(of_type(option.type)) for option in [*needed, *changed]}}
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> dict[str, Any]:
+    task = draw(st.sampled_from(list(TASKS)))
+    given = {key: {"name": name, **options} for key, (name, options) in TASKS[task].items()}
+    more = {key: draw(component(key)) for key in ("solver", "estimator") if draw(st.booleans())}
+    more |= {key: draw(component(key)) for key in ("optimizer", "scheduler") if not draw(st.integers(0, 3))}
+    changed = {key: {**draw(component(key, part["name"])), **part} for key, part in given.items()}
+    return {**changed, **more}
+
+
+@fuzz
+@given(config=runs())
+def test_options_that_fit_their_types_run_or_are_refused_in_short(folder, capsys, config):
+    Path("x.yaml").write_text(yaml.safe_dump(config))
+    answer(capsys, ["fit", "--config", "x.yaml", *RUN])
 
 
 # Files --------------------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "plots": {"errors", "shapes"},
     "data": {"errors", "shapes", "core", "solvers"},
     "tasks": {"errors", "shapes", "core", "networks", "plots"},
+    "bugs": {"errors"},
     "lock": {"errors"},
     "ranks": {"errors"},
     "callbacks": {"errors", "files", "checkpoints", "loggers", "data"},

@@ -115,6 +115,17 @@ def test_a_damaged_checkpoint_is_passed_over(dbp, capsys, caplog):
     assert "no checkpoint in lightning_logs/r is valid; remove them to start anew" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_a_run_that_went_on_from_the_best_checkpoint_removes_it_when_another_is_better(dbp, named):
+    run = [*RUN, "callbacks.best={monitor: step, mode: max, filename: '{step}'}"]  # each is better
+    assert dbp("fit", *run, "trainer.max_epochs=1") == 0
+    (CHECKPOINTS / "last.ckpt").unlink()  # as if killed between the two
+    (best,) = CHECKPOINTS.iterdir()
+    assert dbp("fit", *run, f"ckpt_path={best}" if named else "ckpt_path=last") == 0
+    names = {path.name for path in CHECKPOINTS.iterdir()}
+    assert names == {"last.ckpt", "step=12.ckpt"} | ({best.name} if named else set())
+
+
 def test_a_full_disk_keeps_the_checkpoint_that_was_there(dbp, capsys):
     assert dbp("fit", *RUN) == 0
     before = {path.name: path.read_bytes() for path in CHECKPOINTS.iterdir()}

@@ -178,15 +178,17 @@ def kill(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def outcome(folder: Path) -> str:
-    """A digest of what a run left."""
-    place, digest = folder / "lightning_logs" / "r", hashlib.sha256()
-    digest.update((place / "metrics.csv").read_bytes())
+def outcome(folder: Path) -> dict[str, str]:
+    """What a run left: the lines of its metrics.csv, and a digest of each part of the state in its checkpoints."""
+    place = folder / "lightning_logs" / "r"
+    found = {f"metrics.csv:{i}": line for i, line in enumerate((place / "metrics.csv").read_text().splitlines())}
     for path in sorted((place / "checkpoints").glob("*.ckpt")):
-        digest.update(path.name.encode())
         state = torch.load(path, weights_only=True)
-        _add(digest, [state["state_dict"], state["optimizer_states"], state["lr_schedulers"], state["global_step"]])
-    return digest.hexdigest()
+        for name in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
+            digest = hashlib.sha256()
+            _add(digest, state[name])
+            found[f"{path.name}:{name}"] = digest.hexdigest()
+    return found
 
 
 def _add(digest: Any, value: Any) -> None:
@@ -206,7 +208,7 @@ class Torture:
         self.root, self.random, self.kinds = root, random.Random(seed), kinds
         self.counts: Counter[str] = Counter()
         self.slowest, self.faults = 0.0, list[str]()
-        self.wanted: dict[tuple[str, int], str] = {}
+        self.wanted: dict[tuple[str, int], dict[str, str]] = {}
         self.visits: dict[tuple[str, int], list[int]] = {}
         for kind in kinds:
             folder = self._folder()
@@ -226,7 +228,7 @@ class Torture:
     def trial(self, most: int) -> None:
         """Kills a run once, or more often, and lets it end."""
         kind, folder, killed, visit = self.random.choice(self.kinds), self._folder(), 0, 0
-        arguments = self._arguments(kind)
+        arguments, history = self._arguments(kind), list[str]()
         while killed == 0 or (killed < most and self.random.random() < 0.3):
             pids = start(folder, arguments, kind[1])
             stage = self.random.randrange(len(STAGES))
@@ -241,6 +243,7 @@ class Torture:
                 kill(pid)
             if alive:
                 killed += 1
+                history.append(f"{STAGES[stage]} {visit} of {[pids.index(pid) for pid in alive]}")
                 self.counts[f"{STAGES[stage]}, {kind[1]} process(es)"] += 1
             self._outlived([pid for pid in pids if pid not in ended], kind, folder)
             self._look_for_corruption(folder)
@@ -250,10 +253,15 @@ class Torture:
         self.counts["killed"] += killed
         if set(statuses.values()) == {0} and len(statuses) == kind[1]:
             self.counts["resumed"] += killed
-            identical = outcome(folder) == self.wanted[kind]
-            self.counts["bit-identical"] += killed * identical
-            if not identical:
-                self.faults.append(f"{kind}: {folder} differs")
+            found, wanted = outcome(folder), self.wanted[kind]
+            differing = [
+                f"{name}: {found.get(name)}, not {wanted.get(name)}"
+                for name in sorted(found | wanted)
+                if found.get(name) != wanted.get(name)
+            ]
+            self.counts["bit-identical"] += killed * (not differing)
+            if differing:
+                self.faults.append("\n  ".join([f"{kind}, killed in {history}: {folder} differs", *differing]))
         else:
             for pid in set(pids) - set(statuses):
                 kill(pid)

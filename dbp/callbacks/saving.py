@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -50,6 +51,7 @@ class Best(ModelCheckpoint):
 
     def __init__(self, monitor: str = "val/loss", **options: Any) -> None:
         super().__init__(monitor=monitor, save_last=False, enable_version_counter=False, **options)
+        self.kept: Path | None = None  # a checkpoint that the user went on from by its name
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if self.monitor and not trainer.enable_validation:
@@ -59,6 +61,10 @@ class Best(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         complete_line(trainer)
         super().on_train_epoch_end(trainer, pl_module)
+
+    def _should_remove_checkpoint(self, trainer: pl.Trainer, previous: str, current: str) -> bool:
+        # Lightning's keeps any that the run went on from; a run that was never killed would not have it.
+        return previous != current and Path(previous).absolute() != self.kept
 
 
 def resumes_exactly(trainer: pl.Trainer) -> bool:

@@ -44,6 +44,8 @@ class SlotsData(Data):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, workers, seed)
+        if min(dim, levels, size) < 1:
+            raise DataError(f"dim={dim}, levels={levels} and size={size} must be at least 1.")
         self.items, self.dim, self.size = items, dim, size
         grid = torch.linspace(0, high, levels)
         wanted = torch.isclose(grid, torch.tensor(float(contains)))
