@@ -42,14 +42,7 @@ def read_plain(path: Path) -> dict[str, Any]:
         UserError: the file is no checkpoint, or is damaged.
     """
     with _opened(path) as archive:
-        name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-        data = archive.read(name)
-        for opcode, argument, _ in pickletools.genops(data):
-            # torch writes protocol 2, and numbers what it refers back to; a huge number would take as much memory.
-            if opcode.proto > 2 or (opcode.name == "LONG_BINPUT" and (argument or 0) > len(data)):
-                raise ValueError(f"{name} holds what torch does not write: {opcode.name}")
-        checkpoint = _PlainUnpickler(io.BytesIO(data)).load()
-    return checkpoint if isinstance(checkpoint, dict) else {}
+        return _plain(archive)
 
 
 def verify(path: Path) -> None:
@@ -64,6 +57,19 @@ def verify(path: Path) -> None:
                 raise ValueError(f"{record.filename} is marked as a folder")
         if broken := archive.testzip():
             raise ValueError(f"the checksum of {broken} is wrong")
+        if lacking := {"state_dict", "pytorch-lightning_version"} - _plain(archive).keys():
+            raise ValueError(f"it has no {', no '.join(sorted(lacking))}")
+
+
+def _plain(archive: zipfile.ZipFile) -> dict[str, Any]:
+    name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+    data = archive.read(name)
+    for opcode, argument, _ in pickletools.genops(data):
+        # torch writes protocol 2, and numbers what it refers back to; a huge number would take as much memory.
+        if opcode.proto > 2 or (opcode.name == "LONG_BINPUT" and (argument or 0) > len(data)):
+            raise ValueError(f"{name} holds what torch does not write: {opcode.name}")
+    found = _PlainUnpickler(io.BytesIO(data)).load()
+    return found if isinstance(found, dict) else {}
 
 
 def fault_in(path: Path) -> str | None:

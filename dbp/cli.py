@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,8 +14,9 @@ from typing import Any, NoReturn
 
 from dbp import __version__, kernels
 from dbp.audit import command as audit
+from dbp.checkpoints import config_in
 from dbp.components import catalog
-from dbp.config import KEYS, changes, compose, to_yaml, validate
+from dbp.config import KEYS, changes, compose, import_paths, located, to_yaml, validate
 from dbp.errors import Echo, Stopped, UserError
 from dbp.gallery import command as gallery
 from dbp.new import KINDS, new_plugin
@@ -56,8 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0; 2 for what the user can put right; 128 + its number after a signal (Ctrl-C 130, SIGTERM 143).
     """
+    arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _command(list(sys.argv[1:] if argv is None else argv))
+        return _command(arguments)
     except UserError as error:
         if os.environ.get("DBP_TRACEBACK"):
             raise
@@ -65,11 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"dbp: error: {error}", file=sys.stderr)
         return 2
     except Stopped as stopped:
+        if stopped.rank == 0:
+            print(f"{stopped}; to go on: {_again(arguments, Path(stopped.checkpoint))}", file=sys.stderr)
         # Lightning kills all processes when one that it started ends with another code than 0.
-        if int(os.environ.get("LOCAL_RANK", 0)) > 0:
-            return 0
-        print(stopped, file=sys.stderr)
-        return 128 + stopped.number
+        return 0 if int(os.environ.get("LOCAL_RANK", 0)) else 128 + stopped.number
     except KeyboardInterrupt:
         return 130
     except SystemExit as error:  # Lightning's way out of an interrupted run
@@ -79,6 +81,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # dbp list | head
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return 0
+
+
+def _again(arguments: list[str], checkpoint: Path) -> str:
+    """The command line that goes on; with all that was given, if that names code that no checkpoint may name."""
+    given = ["fit"]
+    if import_paths(config_in(checkpoint)):
+        given = [argument for argument in arguments if not argument.startswith(("ckpt_path=", "--ckpt_path="))]
+    return shlex.join(["python", "-m", "dbp", *given, f"ckpt_path={_short(checkpoint)}"])
 
 
 def _command(argv: list[str]) -> int:
@@ -143,8 +153,6 @@ def _epilog() -> str:
 
 
 def _stage(stage: str, files: list[str], overrides: list[str], print_config: bool) -> int:
-    from dbp.checkpoints import config_in
-    from dbp.config import located
     from dbp.folder import find_checkpoint
 
     given = compose(files, overrides)

@@ -1,6 +1,5 @@
 """The exceptions that users meet: no imports of ours, so that every room may raise them."""
 
-import os
 import signal
 
 
@@ -25,11 +24,8 @@ class NonFinite(UserError):
 
 
 class Stopped(Exception):
-    """A run ended early because a signal asked for it; `checkpoint` is what to go on from."""
+    """A process of a run ended early because a signal asked for it; `checkpoint` is what to go on from."""
 
-    def __init__(self, number: int, step: int, checkpoint: str) -> None:
-        self.number, self.checkpoint = number, checkpoint
-        path = os.path.relpath(checkpoint)
-        super().__init__(
-            f"stopped by {signal.Signals(number).name} at step {step}; to go on: python -m dbp fit ckpt_path={path}"
-        )
+    def __init__(self, number: int, step: int, checkpoint: str, rank: int = 0) -> None:
+        self.number, self.checkpoint, self.rank = number, checkpoint, rank
+        super().__init__(f"stopped by {signal.Signals(number).name} at step {step}")

@@ -73,7 +73,7 @@ class StopOnSignal(Checkpoint):
             array = os.environ.get("SLURM_ARRAY_JOB_ID")
             job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
             subprocess.run(["scontrol", "requeue", job], check=True)
-        raise Stopped(number, trainer.global_step, str(self.path))
+        raise Stopped(number, trainer.global_step, str(self.path), trainer.global_rank)
 
 
 def _requeueing(trainer: pl.Trainer) -> int | None:

@@ -3,7 +3,9 @@
 import csv
 import json
 import os
+import pickle
 import resource
+import signal
 import subprocess
 import sys
 import zipfile
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from dbp.cli import main
+from dbp.errors import Stopped
 
 GIVEN = ["task=slots", "solver=one_hot", "estimator=imle", "data=slots"]
 FILES = {
@@ -124,7 +127,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in FILES.items():
         (folder / name).write_text(text)
     with zipfile.ZipFile(folder / "foreign.ckpt", "w") as archive:
-        archive.writestr("archive/data.pkl", b"\x80\x02}q\x00.")  # an empty dict
+        header = {"state_dict": {}, "pytorch-lightning_version": "2.6.6"}
+        archive.writestr("archive/data.pkl", pickle.dumps(header, protocol=2))
     return folder
 
 
@@ -322,3 +326,18 @@ def test_a_checkpoint_of_another_shape_is_said_in_short(dbp: Any, capsys: pytest
 def test_debugging_runs_leave_no_folder(dbp: Any) -> None:
     assert dbp("fit", *RUN, "trainer.fast_dev_run=true") == 0
     assert not Path("lightning_logs").exists()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_run_that_was_stopped_says_how_to_go_on(tmp_path, monkeypatch, capsys, rank):
+    def stopped(argv: list[str]) -> int:
+        raise Stopped(signal.SIGTERM, 5, str(last.absolute()), rank)
+
+    monkeypatch.chdir(tmp_path)
+    line = ["fit", *GIVEN, "trainer.max_epochs=1", "trainer.accelerator=cpu", "data.size=20", "run=r", "ckpt_path=last"]
+    assert main(line) == 0
+    last = Path("lightning_logs/r/checkpoints/last.ckpt")
+    monkeypatch.setattr("dbp.cli._command", stopped)
+    assert main(line) == 128 + signal.SIGTERM
+    said = f"stopped by SIGTERM at step 5; to go on: python -m dbp fit ckpt_path={last}\n"
+    assert capsys.readouterr().err.endswith(said) == (rank == 0)

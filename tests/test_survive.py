@@ -6,6 +6,7 @@ import os
 import random
 import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from dbp.callbacks import AtomicCheckpointIO
 from dbp.checkpoints import fault_in
 from dbp.errors import UserError
 from dbp.lock import locked
@@ -29,6 +31,7 @@ RUN = [
     "trainer={max_epochs: 2, accelerator: cpu, num_sanity_val_steps: 0}",
     "run=r",
 ]
+NEEDED = {"state_dict": {}, "optimizer_states": [], "loops": {"x": 1}, "pytorch-lightning_version": "2"}
 UNSENT = "callbacks={'faults:Send': null}"  # which the checkpoint names, and may not on its own
 CHECKPOINTS = Path("lightning_logs/r/checkpoints")
 
@@ -47,7 +50,7 @@ def rows():
 
 
 def test_a_flipped_bit_is_refused_or_harmless(tmp_path):
-    value = {"state_dict": {"a": torch.randn(40)}, "optimizer_states": [{"s": torch.randn(9)}], "loops": {"x": 1}}
+    value = {**NEEDED, "state_dict": {"a": torch.randn(40)}, "optimizer_states": [{"s": torch.randn(9)}]}
     good, bad = tmp_path / "good.ckpt", tmp_path / "bad.ckpt"
     torch.save(value, good)
     whole, rng, passed = good.read_bytes(), random.Random(0), 0
@@ -70,7 +73,7 @@ def test_a_flipped_bit_is_refused_or_harmless(tmp_path):
 
 def test_a_record_marked_as_a_folder_is_refused(tmp_path):
     path = tmp_path / "a.ckpt"
-    torch.save({"state_dict": {"a": torch.randn(40)}, "optimizer_states": [], "loops": {}}, path)
+    torch.save({**NEEDED, "state_dict": {"a": torch.randn(40)}}, path)
     whole = path.read_bytes()
     for entry in re.finditer(rb"PK\x01\x02", whole):
         flipped = bytearray(whole)
@@ -81,7 +84,7 @@ def test_a_record_marked_as_a_folder_is_refused(tmp_path):
 
 def test_a_truncated_checkpoint_is_refused(tmp_path):
     path = tmp_path / "a.ckpt"
-    torch.save({"state_dict": {}, "optimizer_states": [], "loops": {}}, path)
+    torch.save(NEEDED, path)
     whole = path.read_bytes()
     for end in range(0, len(whole), 11):
         path.write_bytes(whole[:end])
@@ -113,6 +116,12 @@ def test_a_damaged_checkpoint_is_passed_over(dbp, capsys, caplog):
     last.write_bytes(damaged)
     assert dbp("fit", *RUN, "ckpt_path=last") == 2
     assert "no checkpoint in lightning_logs/r is valid; remove them to start anew" in capsys.readouterr().err
+
+
+def test_weights_alone_are_read_as_processes_that_lightning_spawned_hand_them_over(tmp_path):
+    path = tmp_path / ".temp.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"a": torch.ones(2)}, path)
+    assert AtomicCheckpointIO().load_checkpoint(path)["a"].equal(torch.ones(2))
 
 
 @pytest.mark.parametrize("named", [False, True])
@@ -167,9 +176,9 @@ def test_a_signal_ends_a_run_with_a_checkpoint(dbp, capsys, whole, number):
     step = {signal.SIGTERM: 1, signal.SIGUSR1: 5, signal.SIGINT: 9}[number]  # 5 ends an epoch
     send = f"callbacks={{'faults:Send': {{step: {step}, number: {int(number)}, validating: {step == 9}}}}}"
     assert dbp("fit", *RUN, *more, send) == 128 + number
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith(f"stopped by {number.name} at step ")
-    assert said.endswith(f"to go on: python -m dbp fit ckpt_path={CHECKPOINTS / 'last.ckpt'}")
+    stopped, again = capsys.readouterr().err.splitlines()[-1].split("; to go on: python -m dbp ")
+    assert stopped.startswith(f"stopped by {number.name} at step ")
+    assert shlex.split(again) == ["fit", *RUN, more[0], send, f"ckpt_path={CHECKPOINTS / 'last.ckpt'}"]
     assert signal.getsignal(number) is handler
     signal.signal(number, ignored)
     assert dbp("fit", *RUN, *more, UNSENT) == 0

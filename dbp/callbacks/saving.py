@@ -111,21 +111,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Checkpoints that are complete or not there; Lightning's move them in from TMPDIR, perhaps another file system.
 
     Raises:
-        UserError: the disk is full, or cannot be written; the file that was there is kept. A checkpoint holds more than
-            plain data and tensors, or is not what torch and Lightning write.
+        UserError: the disk is full, or cannot be written; the file that was there is kept. A checkpoint is damaged, or
+            holds more than plain data and tensors.
     """
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
         try:
-            checkpoint = torch.load(path, map_location, weights_only=True)
+            return torch.load(path, map_location, weights_only=True)
         except pickle.UnpicklingError as error:
             raise UserError(f"{path} holds more than plain data and tensors, and is refused") from error
         except Exception as error:  # damaged files raise nearly anything
             raise UserError(f"{path} is damaged: {type(error).__name__}: {str(error).splitlines()[0]}") from error
-        lacking = {"state_dict", "pytorch-lightning_version"} - set(checkpoint if isinstance(checkpoint, dict) else ())
-        if lacking:
-            raise UserError(f"{path} is no checkpoint: it has no {', no '.join(sorted(lacking))}")
-        return checkpoint
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         try:
