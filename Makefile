@@ -23,7 +23,7 @@ demo: .venv/installed  ## train a discrete autoencoder on real digits, test it, 
 
 test: lint  ## lint, type check, the kernels under sanitizers, and every test
 	$(MAKE) -j2 sanitize
-	.venv/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist worksteal
 	@$(MAKE) --no-print-directory test-slurm
 
 test-slurm: .venv/installed  ## jobs that a real SLURM interrupts, on this machine; needs Debian's packages, installs none
