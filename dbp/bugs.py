@@ -13,7 +13,7 @@ from types import CodeType
 
 from dbp.errors import Stopped, UserError
 
-LINES = 4  # of what an error says
+LINES, WIDTH = 4, 300  # of what an error says
 OURS = str(Path(__file__).parent) + os.sep
 LIBRARIES = [sysconfig.get_path(name) + os.sep for name in ("purelib", "platlib", "stdlib")]
 
@@ -37,7 +37,7 @@ def in_short(file: Path | None = None) -> Iterator[None]:
         # Those that loaders' processes sent have theirs in what they say.
         if any(_users(code.co_filename) for code, _ in frames) or "Traceback (most recent" in str(error):
             raise
-        said = f"{type(error).__name__}: {error}".splitlines()
+        said = [line[:WIDTH] for line in f"{type(error).__name__}: {error}".splitlines()]
         ours = [frame for frame in frames if frame[0].co_filename.startswith(OURS)]
         where = " from ".join(_place(*frame) for frame in dict.fromkeys((frames[-1], ours[-1])))
         if file:

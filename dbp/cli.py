@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from dbp import __version__, kernels
 from dbp.audit import command as audit
+from dbp.bugs import in_short
 from dbp.checkpoints import config_in
 from dbp.components import catalog
 from dbp.config import KEYS, changes, compose, import_paths, located, to_yaml, validate
@@ -60,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _command(arguments)
+        with in_short():
+            return _command(arguments)
     except UserError as error:
         if os.environ.get("DBP_TRACEBACK"):
             raise

@@ -16,7 +16,6 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from dbp.bugs import in_short
 from dbp.checkpoints import config_in
 from dbp.config import changes
 from dbp.errors import UserError
@@ -51,12 +50,12 @@ USERS = {  # errors of others that users cause, and what to say before them
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without Lightning's advice, with the errors that users cause as UserError, and all others in short."""
+    """Without Lightning's advice, and with the errors that users cause as UserError."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # It tells of a process that died, before it ends the others.
     logging.getLogger("lightning_fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
-    with warnings.catch_warnings(), in_short(), in_users_words():
+    with warnings.catch_warnings(), in_users_words():
         for text in QUIET:
             warnings.filterwarnings("ignore", message=f".*{text}")
         yield

@@ -31,8 +31,15 @@ def find_checkpoint(config: Mapping[str, Any], stage: str) -> Path | None:
     """The checkpoint to go on from or to evaluate: what `ckpt_path` means, None for a fit that starts anew.
 
     Raises:
-        UserError: there is no such file, or an untrained model would be evaluated.
+        UserError: there is no such file, it cannot be read, or an untrained model would be evaluated.
     """
+    try:
+        return _find(config, stage)
+    except OSError as error:
+        raise UserError(f"cannot read {str(error.filename)[:200]}: {error.strerror}") from error
+
+
+def _find(config: Mapping[str, Any], stage: str) -> Path | None:
     wanted, run = config["ckpt_path"], config["run"]
     if wanted is None:
         if stage != "fit":
