@@ -11,7 +11,7 @@ export MPLBACKEND := agg
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 18
 
-.venv/installed: pyproject.toml setup.py constraints.txt $(wildcard dbp/solvers/native/src/*)
+.venv/installed: pyproject.toml setup.py constraints.txt $(wildcard dbp/native/src/*)
 	$(PYTHON) -m venv .venv
 	$(PIP) -q -e '.[dev]'
 	@touch $@
@@ -43,7 +43,7 @@ SANITIZERS := address,undefined thread
 
 sanitize: $(SANITIZERS:%=build/sanitize-%)  ## the kernels under the sanitizers for addresses, undefined behaviour and threads
 
-build/sanitize-%: tests/native/sanitize.cpp $(wildcard dbp/solvers/native/src/*)
+build/sanitize-%: tests/native/sanitize.cpp $(wildcard dbp/native/src/*)
 	@mkdir -p build
 	@if echo 'int main() {}' | $(CXX) -fsanitize=$* -x c++ -o $@.probe - 2> /dev/null && $@.probe; then \
 	  $(CXX) -std=c++17 -O1 -g1 -march=native -ffp-contract=off -fno-strict-aliasing -pthread -Wno-psabi -fsanitize=$* \

@@ -1,4 +1,4 @@
-"""Builds the kernels of `dbp/solvers/native`: plain shared libraries without Python.h or torch, one for all Pythons.
+"""Builds the kernels of `dbp/native`: plain shared libraries without Python.h or torch, one for all Pythons.
 
 The same sources are compiled for each instruction set; the library that fits the machine is chosen on import.
 
@@ -13,7 +13,7 @@ from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
-NATIVE = Path("dbp/solvers/native")
+NATIVE = Path("dbp/native")
 SETS = {"kernels": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     SETS["kernels_avx2"] = ["-mavx2"]
@@ -51,7 +51,7 @@ class AnyPython(bdist_wheel):
 setup(
     ext_modules=[
         Extension(
-            f"dbp.solvers.native.{name}",
+            f"dbp.native.{name}",
             sources=sorted(map(str, NATIVE.glob("src/*.cpp"))),
             depends=sorted(map(str, NATIVE.glob("src/*.h"))),
             language="c++",

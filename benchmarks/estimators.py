@@ -17,10 +17,11 @@ from torch import Tensor
 from benchmarks.layers import Layer, gammas, least, perturbed_optimizer, pyepo, torch_imle
 from benchmarks.report import Case, Work, run
 from benchmarks.timing import Candidates
+from dbp import native
 from dbp.core import Estimator, Solver
 from dbp.estimators import IMLE, Blackbox, Identity, Perturbed
 from dbp.noises import Normal, SumOfGamma
-from dbp.solvers import GridPath, OneHot, TopK, native
+from dbp.solvers import GridPath, OneHot, TopK
 
 BATCH = 32
 LAM = 10.0

@@ -16,7 +16,8 @@ import torch
 from benchmarks import combinatorial, graphs, peers, pyepo_models
 from benchmarks.report import Case, Work, run
 from benchmarks.timing import Candidates
-from dbp.solvers import Arborescence, GraphPath, GridPath, Knapsack, Matching, Rank, SpanningTree, TopK, Tour, native
+from dbp import native
+from dbp.solvers import Arborescence, GraphPath, GridPath, Knapsack, Matching, Rank, SpanningTree, TopK, Tour
 from dbp.solvers.choices import top_k_torch
 from dbp.solvers.orders import rank_torch
 from dbp.solvers.packing import knapsack_torch

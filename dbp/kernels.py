@@ -5,7 +5,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-_FOLDER = Path(__file__).parent / "solvers" / "native"
+_FOLDER = Path(__file__).parent / "native"
 _SETS = ("kernels", "kernels_avx2", "kernels_avx512")
 
 

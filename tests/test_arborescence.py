@@ -8,8 +8,9 @@ import torch
 from graphs import both, complete, integers, values
 from torch import Tensor
 
+from dbp import native
 from dbp.errors import UserError
-from dbp.solvers import Arborescence, native
+from dbp.solvers import Arborescence
 from dbp.solvers.arborescences import arborescence_torch, count_nodes
 from dbp.testing import check_solver
 

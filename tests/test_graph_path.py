@@ -8,8 +8,8 @@ from graphs import both, complete, integers, rng, values
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import bellman_ford
 
-from dbp import UserError
-from dbp.solvers import GraphPath, native
+from dbp import UserError, native
+from dbp.solvers import GraphPath
 from dbp.solvers.bellman import Graphs, paths
 from dbp.solvers.graphs import _by_kernel, grid_edges
 

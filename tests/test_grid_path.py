@@ -8,8 +8,9 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
 from torch import Tensor
 
+from dbp import native
 from dbp.errors import UserError
-from dbp.solvers import GridPath, native
+from dbp.solvers import GridPath
 from dbp.solvers.grid import _neighbours, shortest_path
 from dbp.solvers.paths import _ends, grid_path
 

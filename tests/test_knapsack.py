@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from dbp import native
 from dbp.errors import UserError
-from dbp.solvers import native
 from dbp.solvers.packing import Knapsack, knapsack, knapsack_highs, knapsack_torch
 
 ORLIB = Path(__file__).parents[2] / "shared/data/combinatorial/orlib.tar.xz"

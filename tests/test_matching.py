@@ -10,8 +10,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from dbp import native
 from dbp.errors import UserError
-from dbp.solvers import native
 from dbp.solvers.matching import Matching, matching, matching_scipy
 
 ORLIB = Path(__file__).parents[2] / "shared/data/combinatorial/orlib.tar.xz"

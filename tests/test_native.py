@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from dbp import native
 from dbp.errors import UserError
-from dbp.solvers import GridPath, Rank, TopK, native
+from dbp.solvers import GridPath, Rank, TopK
 from dbp.solvers.choices import top_k, top_k_torch
 from dbp.solvers.grid import shortest_path
 from dbp.solvers.orders import rank, rank_torch
@@ -214,7 +215,7 @@ def test_kernels_older_than_the_source() -> None:
 
 def test_runs_without_kernels() -> None:
     code = (
-        "import torch; from dbp.solvers import GridPath, Rank, TopK, native\n"
+        "import torch; from dbp import native; from dbp.solvers import GridPath, Rank, TopK\n"
         "assert native.status() == 'torch (DBP_NATIVE=0)'\n"
         "x = -torch.arange(12.).reshape(3, 4)\n"
         "print(GridPath()(x).tolist(), TopK(2)(x).tolist(), Rank()(x).tolist())\n"

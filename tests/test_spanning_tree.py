@@ -10,8 +10,8 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import minimum_spanning_tree
 from torch import Tensor
 
+from dbp import native
 from dbp.errors import UserError
-from dbp.solvers import native
 from dbp.solvers.trees import SpanningTree, spanning_tree, spanning_tree_torch
 
 needs_kernel = pytest.mark.skipif(not native.serves(torch.zeros(1)), reason="no kernels")

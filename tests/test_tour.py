@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from dbp import native
 from dbp.errors import UserError
-from dbp.solvers import native
 from dbp.solvers.tours import Tour, tour, tour_highs, tour_torch
 
 TSPLIB = Path(__file__).parents[2] / "shared/data/combinatorial/tsplib95.tar.xz"

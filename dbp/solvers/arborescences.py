@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dbp import native
 from dbp.core import Solver
 from dbp.errors import UserError
 from dbp.shapes import centre, normalise, unexpanded, unravel
-from dbp.solvers import native
 from dbp.solvers.graphs import Edges, edge_tensor, require_scores
 from dbp.solvers.instances import fields, per_row
 from dbp.solvers.listing import listed

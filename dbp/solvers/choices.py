@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dbp import native
 from dbp.core import Noise, Solver, Tractable
 from dbp.errors import UserError
 from dbp.noises import Gumbel, Logistic
 from dbp.shapes import centre, normalise
-from dbp.solvers import native
 from dbp.solvers.listing import listed
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dbp import native
 from dbp.core import Solver
 from dbp.errors import UserError
 from dbp.shapes import normalise
-from dbp.solvers import native
 from dbp.solvers.bellman import Graphs, paths
 from dbp.solvers.instances import fields, naming, per_row
 from dbp.solvers.listing import listed

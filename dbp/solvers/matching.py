@@ -11,11 +11,11 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from dbp import native
 from dbp.core import Noise, Solver
 from dbp.errors import UserError
 from dbp.noises import Gumbel
 from dbp.shapes import normalise, unravel
-from dbp.solvers import native
 from dbp.solvers.listing import listed
 
 

@@ -10,10 +10,10 @@ import torch
 from scipy.optimize import LinearConstraint, milp
 from torch import Tensor
 
+from dbp import native
 from dbp.core import Solver
 from dbp.errors import UserError
 from dbp.shapes import normalise, unexpanded, unravel
-from dbp.solvers import native
 from dbp.solvers.listing import listed
 
 _CELLS = 2**26  # of a table of the dynamic program; above, it is an integer program

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dbp import native
 from dbp.core import Solver
 from dbp.errors import UserError
 from dbp.shapes import normalise, unravel
-from dbp.solvers import native
 from dbp.solvers.grid import NEGATIVE, OUTSIDE, is_chordless, paths, shortest_path
 
 Instance = Tensor | Mapping[str, Tensor] | None

@@ -12,10 +12,10 @@ from scipy.sparse import coo_array, csr_array, vstack
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from dbp import native
 from dbp.core import Solver
 from dbp.errors import UserError
 from dbp.shapes import normalise, unravel
-from dbp.solvers import native
 from dbp.solvers.listing import listed
 
 _EXACT = 13  # cities

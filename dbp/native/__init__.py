@@ -4,7 +4,7 @@ How to add one: README.md in this folder.
 """
 
 from dbp.kernels import status
-from dbp.solvers.native.library import call, serves, widen
-from dbp.solvers.native.operator import operator
+from dbp.native.library import call, serves, widen
+from dbp.native.operator import operator
 
 __all__ = ["call", "operator", "serves", "status", "widen"]
