@@ -19,7 +19,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     SETS["kernels_avx2"] = ["-mavx2"]
     SETS["kernels_avx512"] = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
 FLAGS = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno"]
-FLAGS += ["-fno-strict-aliasing", "-pthread", "-Wno-psabi"]
+FLAGS += ["-fno-strict-aliasing", "-fno-trapping-math", "-pthread", "-Wno-psabi"]
 
 
 class BuildKernels(build_ext):

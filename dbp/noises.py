@@ -1,23 +1,63 @@
 """Elementwise noise, each scaled by its own `scale`. The only source of randomness in estimators."""
 
 import math
+from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dbp import native
 from dbp.core import Noise
 from dbp.errors import UserError
 
 
-class Normal(Noise):
+class Counted(Noise):
+    """Noise that a kernel makes by a counter, on the CPU, of a key that the generator gives; elsewhere torch draws it.
+
+    Number i depends on the key and i alone: not on threads, on the instruction set, or on what is made with it. The
+    kernel's numbers are others than torch's of the same seed, as a GPU's are.
+    """
+
+    kernel: ClassVar[str]
+
+    def sample(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        if not _has_kernel(like):
+            return self.draw(like, generator)
+        return self.stream(like, generator)(0, like.numel()).view(like.shape)
+
+    def stream(self, like: Tensor, generator: torch.Generator | None = None) -> Callable[[int, int], Tensor]:
+        if not _has_kernel(like):
+            return super().stream(like, generator)
+        key, dtype = torch.empty((), dtype=torch.int64).random_(generator=generator).item(), like.dtype
+
+        def make(begin: int, end: int) -> Tensor:
+            z = torch.empty(end - begin, dtype=dtype)
+            self.fill(z, int(key), begin)
+            return z if self.scale == 1 else z.mul_(self.scale)
+
+        return make
+
+    @abstractmethod
+    def draw(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
+        """What `sample` returns where there is no kernel."""
+
+    def fill(self, z: Tensor, key: int, offset: int) -> None:
+        """Writes the numbers from `offset` on, of scale one, into z."""
+        native.call(self.kernel, (z,), key, offset, z.numel())
+
+
+class Normal(Counted):
     """Gaussian noise, `N(0, scale^2)`."""
 
     symmetric = True
+    kernel = "normal"
 
-    def sample(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
         return torch.empty_like(like).normal_(0, self.scale, generator=generator)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -27,10 +67,12 @@ class Normal(Noise):
         return value.detach() / -(self.scale**2)
 
 
-class Gumbel(Noise):
+class Gumbel(Counted):
     """Gumbel noise, `-scale log(-log U)`: on a one-hot solver it draws from softmax(theta / scale)."""
 
-    def sample(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    kernel = "gumbel"
+
+    def draw(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
         return _uniform(like, generator).log_().neg_().log_().mul_(-self.scale)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -41,12 +83,13 @@ class Gumbel(Noise):
         return (value.detach() / -self.scale).expm1_().div_(self.scale)
 
 
-class Logistic(Noise):
+class Logistic(Counted):
     """Logistic noise, `scale log(U / (1 - U))`: on a threshold it draws Bernoulli(sigmoid(theta / scale))."""
 
     symmetric = True
+    kernel = "logistic"
 
-    def sample(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
         return _uniform(like, generator).logit_().mul_(self.scale)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -57,12 +100,13 @@ class Logistic(Noise):
         return (value.detach() / (-2 * self.scale)).tanh_().div_(self.scale)
 
 
-class Uniform(Noise):
-    """Uniform noise on `[-scale, scale)`. Its density is flat, so it has no score."""
+class Uniform(Counted):
+    """Uniform noise from -scale to scale. Its density is flat, so it has no score."""
 
     symmetric = True
+    kernel = "uniform"
 
-    def sample(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
         return torch.empty_like(like).uniform_(-self.scale, self.scale, generator=generator)
 
 
@@ -76,7 +120,7 @@ class Rademacher(Noise):
 
 
 @dataclass(frozen=True)
-class SumOfGamma(Noise):
+class SumOfGamma(Counted):
     """Sum-of-Gamma noise: k independent copies add up, nearly, to one Gumbel variable.
 
         Z = (scale / k) (sum_{i=1..terms} G_i - log(terms)),    G_i ~ Gamma(shape 1/k, scale k/i)
@@ -94,23 +138,32 @@ class SumOfGamma(Noise):
 
     k: float = 10
     terms: int = 10
+    kernel = "normal_table"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (self.k > 0 and self.terms >= 1):
             raise UserError(f"SumOfGamma: k must be positive and terms at least 1, got k={self.k}, terms={self.terms}")
 
-    def sample(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        table, rise = _quantiles(self.k, self.terms, like.dtype, like.device)
+    def draw(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
+        table = _quantiles(self.k, self.terms, like.dtype, like.device)
         middle = (len(table) - 1) / 2  # the node of z = 0
         position = torch.empty_like(like).normal_(middle, middle / _LIMIT, generator=generator)
         left = position.clamp_(0, len(table) - 1.001).to(torch.int32)
         fraction, index = position.sub_(left), left.flatten()
-        steps = fraction.mul_(rise.index_select(0, index).view_as(like))
-        return steps.add_(table.index_select(0, index).view_as(like)).mul_(self.scale)
+        low, high = (table.index_select(0, i).view_as(like) for i in (index, index + 1))
+        return torch.lerp(low, high, fraction).mul_(self.scale)
+
+    def fill(self, z: Tensor, key: int, offset: int) -> None:
+        table = _quantiles(self.k, self.terms, z.dtype, z.device)
+        native.call(self.kernel, (z, table), key, offset, z.numel(), len(table), _LIMIT)
 
 
-_LIMIT = 6.0  # the table's end, in standard deviations of the normal that indexes it
+_LIMIT = 6  # the table's end, in standard deviations of the normal that indexes it
+
+
+def _has_kernel(like: Tensor) -> bool:
+    return native.serves(like) and not native.traced(like)
 
 
 def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -120,8 +173,8 @@ def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
 
 @torch.compiler.disable  # NumPy and SciPy, once
 @lru_cache(maxsize=32)
-def _quantiles(k: float, terms: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The quantiles at equal steps of a standard normal from -6 to 6, and from each the step to the next."""
+def _quantiles(k: float, terms: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The quantiles at equal steps of a standard normal from -6 to 6."""
     import numpy as np
     from scipy.interpolate import PchipInterpolator
     from scipy.special import gammainc, gammaincc, ndtri
@@ -134,8 +187,7 @@ def _quantiles(k: float, terms: int, dtype: torch.dtype, device: torch.device) -
     keep = np.concatenate([[True], np.diff(normal) > 1e-9]) & np.isfinite(normal)
     nodes = np.linspace(-_LIMIT, _LIMIT, 8193).clip(normal[keep][0], normal[keep][-1])
     total = np.exp(PchipInterpolator(normal[keep], np.log(x[keep]))(nodes))
-    table = torch.tensor((total - math.log(terms)) / k, dtype=dtype, device=device)
-    return table, table.diff(append=table[-1:])
+    return torch.tensor((total - math.log(terms)) / k, dtype=dtype, device=device)
 
 
 def _mixture(k: float, terms: int):

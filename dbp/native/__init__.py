@@ -5,6 +5,6 @@ How to add one: README.md in this folder.
 
 from dbp.kernels import status
 from dbp.native.library import call, serves, widen
-from dbp.native.operator import operator
+from dbp.native.operator import operator, traced
 
-__all__ = ["call", "operator", "serves", "status", "widen"]
+__all__ = ["call", "operator", "serves", "status", "traced", "widen"]

@@ -24,7 +24,7 @@ def operator(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     overload = getattr(torch.ops.dbp, function.__name__).default
 
     def run(*args: Any) -> Tensor:
-        return overload(*args) if _traced(args[0]) else function(*args)
+        return overload(*args) if traced(args[0]) else function(*args)
 
     return run
 
@@ -35,7 +35,8 @@ def _lead(argument: Any, dim: int | None, size: int) -> Any:
     return argument.expand(size, *argument.shape) if dim is None else argument.movedim(dim, 0)
 
 
-def _traced(theta: Tensor) -> bool:
+def traced(theta: Tensor) -> bool:
+    """Whether what is done with a tensor is recorded or transformed: by torch.compile, export, vmap or a mode."""
     return (
         torch.compiler.is_compiling()
         or type(theta) not in (Tensor, torch.nn.Parameter)
