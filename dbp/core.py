@@ -155,6 +155,7 @@ class Estimator(nn.Module, ABC):
     samples: int | None = None  # decisions drawn for each input, in a new leading dim; None adds no dim
     noise: Noise | None = None
     generator: torch.Generator | None = None
+    repeats: bool = True  # whether `draw` gets theta once for each sample; else it makes the samples itself
     averages: bool = False  # whether y is the mean of the samples, and has no dim for them
     gibbs: bool = False  # whether y has probability proportional to exp <theta, y>; else it is solver(theta + noise)
 
@@ -182,13 +183,13 @@ class Estimator(nn.Module, ABC):
     def _decide(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
         if not self.training:
             return Draw(solver(theta, instance))
-        if self.samples is not None and not self.averages:
+        if self.samples is not None and self.repeats:
             theta = theta.expand(self.samples, *theta.shape)
         return self.draw(solver, theta, instance, target)
 
     @abstractmethod
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        """The decision and the surrogate, for theta that already has its samples dim (not if y averages them)."""
+        """The decision and the surrogate, for theta that has its samples dim already, if it `repeats`."""
 
     def perturb(self, solver: Solver, theta: Tensor) -> Tensor:
         """`theta + Z`, or theta itself where the estimator has no noise."""

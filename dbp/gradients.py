@@ -9,6 +9,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from dbp.core import Draw, without_autocast
+from dbp.draws import Draws, Rows
 from dbp.shapes import align, require_scored
 
 
@@ -24,7 +25,6 @@ def only_gradient(x: Tensor) -> Tensor:
     return x - x.detach()
 
 
-@torch.compiler.disable  # traced, the factor below would be read while it is still empty
 def pull_back(y: Tensor, theta: Tensor, pullback: Callable[[Tensor], Tensor]) -> Draw:
     """`y`, with `pullback` mapping the gradient of *each decision's own loss* to theta.
 
@@ -39,22 +39,48 @@ def pull_back(y: Tensor, theta: Tensor, pullback: Callable[[Tensor], Tensor]) ->
     Raises:
         Unsupported: y has another shape than theta, so it does not maximise `<theta, y>`.
     """
-    require_scored(theta, y, theta.ndim)
+    one = Draws(theta.detach(), None, None)
+    return pull_back_draws(y.clone(), theta, one, lambda grad, _: pullback(grad))
+
+
+@torch.compiler.disable  # traced, the factor below would be read while it is still empty
+def pull_back_draws(
+    y: Tensor,
+    theta: Tensor,
+    draws: Draws,
+    pullback: Callable[[Tensor, Rows], Tensor],
+    afterwards: Callable[[], None] = lambda: None,
+) -> Draw:
+    """As `pull_back`, for the decisions y of each draw: of some rows at a time, added up.
+
+    Args:
+        y: becomes the draw's own. Who writes in it cannot go back.
+        theta: without a dim for the samples.
+        afterwards: called when all rows have been pulled back.
+    """
+    require_scored(theta, y if draws.samples is None else y[0], theta.ndim)
     factor: list[Tensor] = []
 
     def per_decision(grad: Tensor) -> Tensor:
         weight = factor.pop() if factor else grad.new_ones(())
-        own = (grad / align(weight, grad.ndim)).nan_to_num_(0, 0, 0)  # 0 / 0 is 0
-        poison = 0 * grad.sum()  # zero, or NaN if any gradient is not finite
-        return align(weight + poison, theta.ndim) * pullback(own)
+        weights = align(weight, grad.ndim).expand(grad.shape)
 
-    return Draw(linear_pull_back(y, theta, per_decision), lambda losses: _record(losses, factor))
+        def of_rows(rows: Rows) -> Tensor:
+            own = (grad[rows] / weights[rows]).nan_to_num_(0, 0, 0)  # 0 / 0 is 0
+            poison = 0 * grad[rows].sum()  # zero, or NaN if any gradient is not finite
+            return (weights[rows] + poison) * pullback(own, rows)
+
+        total = draws.total(of_rows, whole=weight.ndim == 0)  # what shares one loss stays together
+        afterwards()
+        return total
+
+    return Draw(_PullBack.apply(y.detach(), theta, per_decision, True), lambda losses: _record(losses, factor))
 
 
 @torch.compiler.disable
 def linear_pull_back(y: Tensor, theta: Tensor, pullback: Callable[[Tensor], Tensor]) -> Tensor:
     """`y`, with a `pullback` that is linear, and so needs no surrogate: it maps the gradient that arrives to theta."""
-    return _PullBack.apply(y, theta, pullback)
+    return _PullBack.apply(y.detach(), theta, pullback, False)
 
 
 @torch.compiler.disable
@@ -80,15 +106,19 @@ class _StraightThrough(Function):
 
 class _PullBack(Function):
     @staticmethod
-    def forward(ctx: Any, y: Tensor, theta: Tensor, pullback: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(ctx: Any, y: Tensor, theta: Tensor, pullback: Callable[[Tensor], Tensor], reads_y: bool) -> Tensor:
         ctx.pullback = pullback
-        return y.clone()
+        ctx.mark_dirty(y)  # so that it is returned as it is, not copied
+        if reads_y:
+            ctx.save_for_backward(y)
+        return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None, None]:
+        _ = ctx.saved_tensors  # raises if y has been written into since
         with without_autocast(grad.device.type):  # as in the forward pass
-            return None, ctx.pullback(grad), None
+            return None, ctx.pullback(grad), None, None
 
 
 class _Record(Function):

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from dbp.core import Draw, Estimator, Noise, Solver, Target
+from dbp.draws import Draws, Rows
 from dbp.errors import UserError
-from dbp.gradients import pull_back
+from dbp.gradients import pull_back_draws
 from dbp.noises import Gumbel
 
 
@@ -38,6 +39,7 @@ class AdaptiveIMLE(Estimator):
         samples: decisions for each input, in a new leading dim.
     """
 
+    repeats = False
     alpha: Tensor
     nonzeros: Tensor
 
@@ -61,19 +63,25 @@ class AdaptiveIMLE(Estimator):
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
         fixed = theta.detach()
-        noisy = self.perturb(solver, fixed)
-        y = solver(noisy, instance)
-        leading = [theta.ndim - solver.event_dim]  # the dims of the losses, once they are known
+        draws = Draws(fixed, self.samples, self.noise, self.generator)
+        y = draws.stack(lambda rows: solver(fixed + draws[rows], instance))
+        leading = [y.ndim - solver.event_dim]  # the dims of the losses, once they are known
+        counts: list[Tensor] = []
 
-        def pullback(grad: Tensor) -> Tensor:
-            dims = tuple(range(leading[0], theta.ndim))
-            lam = self.alpha * _norm(fixed, dims) / _norm(grad, dims).clamp_min(_TINY)
-            less = solver(noisy - lam * grad, instance)
-            gap = solver(noisy + lam * grad, instance) - less if self.two_sided else y - less
-            self.adapt(gap.count_nonzero() / gap.shape[: leading[0]].numel())
+        def pullback(grad: Tensor, rows: Rows) -> Tensor:
+            dims = tuple(range(leading[0], y.ndim))
+            lam = self.alpha * _norm(fixed.expand_as(grad), dims) / _norm(grad, dims).clamp_min(_TINY)
+            noisy, step = fixed + draws[rows], lam * grad
+            less = solver(noisy - step, instance)
+            gap = solver(noisy + step, instance) - less if self.two_sided else y[rows] - less
+            counts.append(gap.count_nonzero())
             return gap / (lam.clamp_min(_TINY) * (2 if self.two_sided else 1))
 
-        draw = pull_back(y, theta, pullback)
+        def adapt() -> None:
+            self.adapt(torch.stack(counts).sum() / y.shape[: leading[0]].numel())
+            counts.clear()
+
+        draw = pull_back_draws(y, theta, draws, pullback, adapt)
 
         def surrogate(losses: Tensor) -> Tensor:
             leading[0] = losses.ndim

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from dbp.core import Draw, Estimator, Noise, Solver, Target
+from dbp.draws import Draws, Rows
 from dbp.errors import UserError
-from dbp.gradients import pull_back
+from dbp.gradients import pull_back, pull_back_draws
 from dbp.noises import Gumbel
 
 
@@ -69,6 +70,8 @@ class IMLE(Estimator):
         target_temperature: t, how much of the decision's noise the target keeps.
     """
 
+    repeats = False
+
     def __init__(
         self,
         lam: float = 1.0,
@@ -90,16 +93,16 @@ class IMLE(Estimator):
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
         fixed = theta.detach()
-        noisy = self.perturb(solver, fixed)
-        y = solver(noisy, instance)
+        draws = Draws(fixed, self.samples, self.noise, self.generator)
+        y = draws.stack(lambda rows: solver(fixed + draws[rows], instance))
         width = self.lam * (2 if self.two_sided else 1)
-        base = noisy if self.target_temperature == 1 else fixed + self.target_temperature * (noisy - fixed)
 
-        def pullback(grad: Tensor) -> Tensor:
+        def pullback(grad: Tensor, rows: Rows) -> Tensor:
+            base = torch.add(fixed, draws[rows], alpha=self.target_temperature)
             step = grad.mul_(self.lam)
             if self.target == "co":
                 step = torch.where(grad == 0, step, step + fixed)
-            more = solver(base + step, instance) if self.two_sided else y
-            return (more - solver(torch.sub(base, step, out=step), instance)).div_(width)
+            more = solver(base + step, instance) if self.two_sided else y[rows]
+            return (more - solver(base.sub_(step), instance)).div_(width)
 
-        return pull_back(y, theta, pullback)
+        return pull_back_draws(y, theta, draws, pullback)

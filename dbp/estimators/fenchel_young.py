@@ -51,7 +51,7 @@ class FenchelYoung(Perturbed):
         if self.entropic:
             loss, y = _log_loss(solver, theta, best)
             return Draw(y, instead(loss))
-        noisy = self.move(theta, self.draws(theta))
+        noisy = self.move(theta, self.draws(theta)[...])
         y = solver(noisy, instance)
         loss = dot(noisy, y, solver.event_dim).mean(0) - dot(theta, best, solver.event_dim)
         return Draw(y.mean(0), instead(loss))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dbp.core import Draw, Estimator, Noise, Solver, Target
+from dbp.draws import Draws
 from dbp.errors import Unsupported, UserError
 from dbp.gradients import linear_pull_back
 from dbp.noises import Normal
@@ -34,6 +35,7 @@ class Perturbed(Estimator):
 
     noise: Noise
     samples: int
+    repeats = False
     averages = True
 
     def __init__(
@@ -56,23 +58,22 @@ class Perturbed(Estimator):
         self.multiplicative, self.antithetic = multiplicative, antithetic
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        noise = self.draws(theta)  # [samples, *batch, *event]
-        y = solver(self.move(theta.detach(), noise), instance)  # [samples, *batch, *out]
-        score = self.score(theta.detach(), noise)
+        self.noise.score(theta.new_zeros(1))  # raises now, not in the backward pass, if there is no density
+        fixed, draws = theta.detach(), self.draws(theta)
+        y = draws.stack(lambda rows: solver(self.move(fixed, draws[rows]), instance))  # [samples, *batch, *out]
         leading = 1 + theta.ndim - solver.event_dim
 
         def pullback(grad: Tensor) -> Tensor:
-            reward = sum_to(y * grad, leading)  # [samples, *batch]
+            reward = draws.stack(lambda rows: sum_to(y[rows] * grad, leading))  # [samples, *batch]
             others = (reward + reward.roll(len(y) // 2, 0)) / 2 if self.antithetic else leave_one_out(reward)
-            return (score * align(others - reward, score.ndim)).mean(0)
+            weight = align(others - reward, 1 + theta.ndim) / self.samples
+            return draws.total(lambda rows: self.score(fixed, draws[rows]) * weight[rows])
 
         return Draw(linear_pull_back(y.mean(0), theta, pullback))
 
-    def draws(self, theta: Tensor) -> Tensor:
-        """Z, in a new samples dim."""
-        noise = self.noise.sample(theta.expand(self.samples, *theta.shape), self.generator)
-        half = noise[: len(noise) // 2]
-        return torch.cat([half, -half]) if self.antithetic else noise
+    def draws(self, theta: Tensor) -> Draws:
+        """Z, of all samples."""
+        return Draws(theta.detach(), self.samples, self.noise, self.generator, self.antithetic)
 
     def perturb(self, solver: Solver, theta: Tensor) -> Tensor:
         return self.move(theta, self.noise.sample(theta, self.generator))
