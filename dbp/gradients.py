@@ -49,30 +49,28 @@ def pull_back_draws(
     theta: Tensor,
     draws: Draws,
     pullback: Callable[[Tensor, Rows], Tensor],
-    afterwards: Callable[[], None] = lambda: None,
+    finish: Callable[[Tensor], Tensor] = lambda total: total,
 ) -> Draw:
     """As `pull_back`, for the decisions y of each draw: of some rows at a time, added up.
 
     Args:
         y: becomes the draw's own. Who writes in it cannot go back.
         theta: without a dim for the samples.
-        afterwards: called when all rows have been pulled back.
+        finish: maps the sum over all rows.
     """
     require_scored(theta, y if draws.samples is None else y[0], theta.ndim)
     factor: list[Tensor] = []
 
     def per_decision(grad: Tensor) -> Tensor:
         weight = factor.pop() if factor else grad.new_ones(())
-        weights = align(weight, grad.ndim).expand(grad.shape)
+        weights = align(weight, grad.ndim)
 
         def of_rows(rows: Rows) -> Tensor:
             own = (grad[rows] / weights[rows]).nan_to_num_(0, 0, 0)  # 0 / 0 is 0
             poison = 0 * grad[rows].sum()  # zero, or NaN if any gradient is not finite
             return (weights[rows] + poison) * pullback(own, rows)
 
-        total = draws.total(of_rows, whole=weight.ndim == 0)  # what shares one loss stays together
-        afterwards()
-        return total
+        return finish(draws.total(of_rows, whole=weight.ndim == 0))  # what shares one loss stays together
 
     return Draw(_PullBack.apply(y.detach(), theta, per_decision, True), lambda losses: _record(losses, factor))
 

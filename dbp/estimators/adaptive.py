@@ -77,11 +77,12 @@ class AdaptiveIMLE(Estimator):
             counts.append(gap.count_nonzero())
             return gap / (lam.clamp_min(_TINY) * (2 if self.two_sided else 1))
 
-        def adapt() -> None:
+        def adapted(total: Tensor) -> Tensor:
             self.adapt(torch.stack(counts).sum() / y.shape[: leading[0]].numel())
             counts.clear()
+            return total
 
-        draw = pull_back_draws(y, theta, draws, pullback, adapt)
+        draw = pull_back_draws(y, theta, draws, pullback, adapted)
 
         def surrogate(losses: Tensor) -> Tensor:
             leading[0] = losses.ndim

@@ -99,10 +99,9 @@ class IMLE(Estimator):
 
         def pullback(grad: Tensor, rows: Rows) -> Tensor:
             base = torch.add(fixed, draws[rows], alpha=self.target_temperature)
-            step = grad.mul_(self.lam)
             if self.target == "co":
-                step = torch.where(grad == 0, step, step + fixed)
-            more = solver(base + step, instance) if self.two_sided else y[rows]
-            return (more - solver(base.sub_(step), instance)).div_(width)
+                base = torch.where(grad == 0, base, base - fixed)
+            more = solver(base.add(grad, alpha=self.lam), instance) if self.two_sided else y[rows]
+            return more - solver(base.sub_(grad, alpha=self.lam), instance)
 
-        return pull_back_draws(y, theta, draws, pullback)
+        return pull_back_draws(y, theta, draws, pullback, lambda total: total / width)
