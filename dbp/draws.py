@@ -10,7 +10,7 @@ from torch import Tensor
 from dbp.core import Noise
 
 Rows = slice | EllipsisType  # of the samples dim; `...` for everything
-_NUMBERS = 131_072  # of a slice: small enough that what is made of it stays in the cache of a core
+_NUMBERS = 262_144  # of a slice: 1 MB of floats
 
 
 class Draws:

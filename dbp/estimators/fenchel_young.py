@@ -2,13 +2,16 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dbp import subsets
 from dbp.core import Draw, Noise, Solver, Target, Tractable
+from dbp.draws import Rows
 from dbp.errors import Unsupported
 from dbp.estimators.perturbed import Perturbed
 from dbp.estimators.targets import instead, right_decision
+from dbp.gradients import only_gradient
 from dbp.noises import Normal
 from dbp.shapes import dot
 
@@ -51,10 +54,26 @@ class FenchelYoung(Perturbed):
         if self.entropic:
             loss, y = _log_loss(solver, theta, best)
             return Draw(y, instead(loss))
-        noisy = self.move(theta, self.draws(theta)[...])
-        y = solver(noisy, instance)
-        loss = dot(noisy, y, solver.event_dim).mean(0) - dot(theta, best, solver.event_dim)
-        return Draw(y.mean(0), instead(loss))
+        value, slope, y = self.maximum(solver, theta.detach(), instance)
+        loss = value + dot(only_gradient(theta), slope, solver.event_dim) - dot(theta, best, solver.event_dim)
+        return Draw(y, instead(loss))
+
+    def maximum(self, solver: Solver, theta: Tensor, instance: Any) -> tuple[Tensor, ...]:
+        """The mean of `max_y <theta + Z, y>` over the samples, its gradient in theta, and the mean decision."""
+        draws, values, slopes = self.draws(theta), [], []
+
+        def of_rows(rows: Rows) -> Tensor:
+            noise = draws[rows]
+            noisy = self.move(theta, noise)
+            y = solver(noisy, instance)
+            values.append(dot(noisy, y, solver.event_dim).sum(0))
+            if self.multiplicative:
+                slopes.append((self.move(torch.ones_like(theta), noise) * y).sum(0))
+            return y
+
+        y = draws.total(of_rows) / self.samples
+        value, slope = (torch.stack(parts).sum(0) / self.samples if parts else y for parts in (values, slopes))
+        return value, slope, y
 
     def perturb(self, solver: Solver, theta: Tensor) -> Tensor:
         return theta if self.entropic else super().perturb(solver, theta)
