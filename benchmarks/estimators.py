@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from benchmarks import estimators_memory
 from benchmarks.layers import Layer, gammas, least, perturbed_optimizer, pyepo, torch_imle
 from benchmarks.report import Case, Work, run
 from benchmarks.timing import Candidates
@@ -129,10 +130,12 @@ WORKS: dict[str, Work] = {
 
 
 if __name__ == "__main__":
+    words = sys.argv[1:]
     head = (
         "# Estimators, side by side\n\nMicroseconds for one step (forward and backward of a batch of "
         f"{BATCH}) on one thread, float32; the others as\nmultiples of it. `least` is what no layer can do without: "
         "noise, solver calls, one copy, a bare step of autograd.\nWritten by `python -m benchmarks.estimators`. "
         f"{platform.machine()}, torch {torch.__version__}, {native.status()}.\n"
     )
-    sys.exit(run(WORKS, head, Path(__file__).with_name("estimators.md"), sys.argv[1:]))
+    head += "" if words else "\n" + estimators_memory.table()
+    sys.exit(run(WORKS, head, Path(__file__).with_name("estimators.md"), words))

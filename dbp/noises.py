@@ -149,7 +149,8 @@ class SumOfGamma(Counted):
         table = _quantiles(self.k, self.terms, like.dtype, like.device)
         middle = (len(table) - 1) / 2  # the node of z = 0
         position = torch.empty_like(like).normal_(middle, middle / _LIMIT, generator=generator)
-        left = position.clamp_(0, len(table) - 1.001).to(torch.int32)
+        position = position.clamp(0, len(table) - 1.001)
+        left = position.to(torch.int32)
         fraction, index = position.sub_(left), left.flatten()
         low, high = (table.index_select(0, i).view_as(like) for i in (index, index + 1))
         return torch.lerp(low, high, fraction).mul_(self.scale)

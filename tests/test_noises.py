@@ -7,7 +7,7 @@ from torch import distributions
 
 from dbp.core import Noise
 from dbp.errors import UserError
-from dbp.noises import Gumbel, Logistic, Normal, SumOfGamma
+from dbp.noises import Counted, Gumbel, Logistic, Normal, SumOfGamma
 
 MOMENTS = {  # mean and variance
     "normal": (0, 0.7**2),
@@ -22,10 +22,13 @@ MOMENTS = {  # mean and variance
 }
 
 
+@pytest.mark.parametrize("by", ["sample", "draw"])
 @pytest.mark.parametrize("name", NOISES)
-def test_mean_and_variance_are_the_analytic_ones(name):
-    n = 400_000
-    z = NOISES[name].sample(torch.zeros(n, dtype=torch.float64))
+def test_mean_and_variance_are_the_analytic_ones(name, by):
+    """Both of what a kernel makes, if there is one, and of torch's own draws."""
+    n, noise = 400_000, NOISES[name]
+    like = torch.zeros(n, dtype=torch.float64)
+    z = noise.draw(like, None) if by == "draw" and isinstance(noise, Counted) else noise.sample(like)
     mean, variance = MOMENTS[name]
     assert abs(z.mean() - mean) < 4 * math.sqrt(variance / n)
     fourth = (z - z.mean()).pow(4).mean()
@@ -42,6 +45,16 @@ def test_a_draw_looks_like_its_model_and_repeats_under_a_generator(name, dtype):
     assert first.isfinite().all()
     assert torch.equal(first, again)
     assert first.unique().numel() > 1
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_traced_code_draws_anew(name):
+    noise, like = NOISES[name], torch.zeros(3, 50)
+    apart = torch.vmap(noise.sample, randomness="different")(like)
+    assert apart.shape == like.shape
+    assert not torch.equal(apart[0], apart[1])
+    compiled = torch.compile(noise.sample, backend="aot_eager")
+    assert not torch.equal(compiled(like), compiled(like))
 
 
 @pytest.mark.parametrize(

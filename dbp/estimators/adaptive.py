@@ -66,7 +66,7 @@ class AdaptiveIMLE(Estimator):
         draws = Draws(fixed, self.samples, self.noise, self.generator)
         y = draws.stack(lambda rows: solver(fixed + draws[rows], instance))
         leading = [y.ndim - solver.event_dim]  # the dims of the losses, once they are known
-        counts: list[Tensor] = []
+        count = theta.new_zeros(())
 
         def pullback(grad: Tensor, rows: Rows) -> Tensor:
             dims = tuple(range(leading[0], y.ndim))
@@ -74,12 +74,12 @@ class AdaptiveIMLE(Estimator):
             noisy, step = fixed + draws[rows], lam * grad
             less = solver(noisy - step, instance)
             gap = solver(noisy + step, instance) - less if self.two_sided else y[rows] - less
-            counts.append(gap.count_nonzero())
+            count.add_(gap.count_nonzero())
             return gap / (lam.clamp_min(_TINY) * (2 if self.two_sided else 1))
 
         def adapted(total: Tensor) -> Tensor:
-            self.adapt(torch.stack(counts).sum() / y.shape[: leading[0]].numel())
-            counts.clear()
+            self.adapt(count / y.shape[: leading[0]].numel())
+            count.zero_()
             return total
 
         draw = pull_back_draws(y, theta, draws, pullback, adapted)

@@ -60,20 +60,19 @@ class FenchelYoung(Perturbed):
 
     def maximum(self, solver: Solver, theta: Tensor, instance: Any) -> tuple[Tensor, ...]:
         """The mean of `max_y <theta + Z, y>` over the samples, its gradient in theta, and the mean decision."""
-        draws, values, slopes = self.draws(theta), [], []
+        draws, slope = self.draws(theta), torch.zeros_like(theta)
+        value = theta.new_zeros(theta.shape[: theta.ndim - solver.event_dim])
 
         def of_rows(rows: Rows) -> Tensor:
             noise = draws[rows]
             noisy = self.move(theta, noise)
             y = solver(noisy, instance)
-            values.append(dot(noisy, y, solver.event_dim).sum(0))
-            if self.multiplicative:
-                slopes.append((self.move(torch.ones_like(theta), noise) * y).sum(0))
+            value.add_(dot(noisy, y, solver.event_dim).sum(0))
+            slope.add_((self.move(torch.ones_like(theta), noise) * y if self.multiplicative else y).sum(0))
             return y
 
-        y = draws.total(of_rows) / self.samples
-        value, slope = (torch.stack(parts).sum(0) / self.samples if parts else y for parts in (values, slopes))
-        return value, slope, y
+        y = draws.total(of_rows)
+        return value / self.samples, slope / self.samples, y / self.samples
 
     def perturb(self, solver: Solver, theta: Tensor) -> Tensor:
         return theta if self.entropic else super().perturb(solver, theta)

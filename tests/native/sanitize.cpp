@@ -28,6 +28,14 @@ using Integers = const int64_t*;
     (const T* x, const uint8_t* open, Integers source, Integers target, T* y, Size rows, Size height, Size width, \
      Size neighbours, Size sweep, Size threads)
 
+#define NOISE(T) (T* z, Size key, Size offset, Size n, Size threads)
+#define NOISE_TABLE(T) (T* z, const T* value, Size key, Size offset, Size n, Size nodes, Size end, Size threads)
+
+KERNEL(uniform, NOISE, (z, key, offset, n, threads))
+KERNEL(normal, NOISE, (z, key, offset, n, threads))
+KERNEL(gumbel, NOISE, (z, key, offset, n, threads))
+KERNEL(logistic, NOISE, (z, key, offset, n, threads))
+KERNEL(normal_table, NOISE_TABLE, (z, value, key, offset, n, nodes, end, threads))
 KERNEL(rank, ROWS, (x, y, rows, n, threads))
 KERNEL(top_k, CHOICE, (x, y, rows, n, k, threads))
 KERNEL(matching, CHOICE, (x, y, rows, n, k, threads))
@@ -87,7 +95,22 @@ int64_t rows(double nanoseconds_per_row, bool many) {
 }
 
 template <class T>
+void noise(bool many) {
+    const int64_t key = dice(), offset = upto(0, 1) ? upto(0, 600) : upto(0, INT64_MAX / 2);
+    const std::vector<T> table(upto(2, 50)), room(many ? 300'000 : upto(0, 600));
+    const int64_t n = room.size(), nodes = table.size();
+    both("uniform", room, ZERO, [&](auto*, auto* z, int64_t t) { return uniform(z, key, offset, n, t); });
+    both("normal", room, ZERO, [&](auto*, auto* z, int64_t t) { return normal(z, key, offset, n, t); });
+    both("gumbel", room, ZERO, [&](auto*, auto* z, int64_t t) { return gumbel(z, key, offset, n, t); });
+    both("logistic", room, ZERO, [&](auto*, auto* z, int64_t t) { return logistic(z, key, offset, n, t); });
+    both("normal_table", room, ZERO, [&](auto*, auto* z, int64_t t) {
+        return normal_table(z, table.data(), key, offset, n, nodes, upto(1, 6), t);
+    });
+}
+
+template <class T>
 void round(int kind, bool many) {
+    noise<T>(many);
     const int64_t n = upto(1, many ? 40 : 400), few = upto(1, 12), m = upto(1, 12), k = upto(1, n);
     int64_t r = rows(n, many);
     both("top_k", scores<T>(r * n, kind), kind, [&](auto* x, auto* y, int64_t t) { return top_k(x, y, r, n, k, t); });

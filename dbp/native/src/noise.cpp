@@ -220,14 +220,14 @@ struct NormalTable {
 template <class T, class Distribution>
 int64_t fill(T* z, int64_t key, int64_t offset, int64_t n, int64_t threads, Distribution distribution) {
     const int64_t first = offset / CHUNK<T>, last = (offset + n + CHUNK<T> - 1) / CHUNK<T>;
-    return dbp::parallel(last - first, 0.6 * sizeof(T) * CHUNK<T>, threads, [=](int64_t some, int64_t others) {
+    return dbp::parallel(n ? last - first : 0, 0.6 * sizeof(T) * CHUNK<T>, threads, [=](int64_t begin, int64_t end) {
         Word<T> words[CHUNK<T>];
         T numbers[CHUNK<T>];
-        for (int64_t chunk = first + some; chunk < first + others; chunk++) {
+        for (int64_t chunk = first + begin; chunk < first + end; chunk++) {
             draw<T>(key, chunk, words);
             distribution(words, numbers);
-            const int64_t start = chunk * CHUNK<T>, end = start + CHUNK<T>;
-            const int64_t from = std::max(start, offset), to = std::min(end, offset + n);
+            const int64_t start = chunk * CHUNK<T>, stop = start + CHUNK<T>;
+            const int64_t from = std::max(start, offset), to = std::min(stop, offset + n);
             std::memcpy(z + (from - offset), numbers + (from - start), (to - from) * sizeof(T));
         }
     });
