@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from dbp import native
 from dbp.errors import UserError
-from dbp.solvers import GridPath, Rank, TopK
-from dbp.solvers.choices import top_k, top_k_torch
+from dbp.solvers import GridPath, OneHot, Rank, TopK
+from dbp.solvers.choices import one_hot, one_hot_torch, top_k, top_k_torch
 from dbp.solvers.grid import shortest_path
 from dbp.solvers.orders import rank, rank_torch
 from dbp.solvers.paths import _ends, grid_path
@@ -28,6 +28,7 @@ def grid_twin(theta: Tensor) -> Tensor:
 
 # name: kernel, twin, the solver, its event shape, a map to scores that it takes
 KERNELS = {
+    "one_hot": (one_hot, one_hot_torch, OneHot(), (19,), lambda x: x),
     "top_k": (lambda x: top_k(x, 3), lambda x: top_k_torch(x, 3), TopK(3), (17,), lambda x: x),
     "rank": (rank, rank_torch, Rank(), (17,), lambda x: x),
     "rank long": (rank, rank_torch, Rank(), (300,), lambda x: x),

@@ -28,7 +28,8 @@ class OneHot(Tractable):
     noise: ClassVar[Noise] = Gumbel()
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
-        return torch.zeros_like(theta).scatter(-1, theta.argmax(-1, keepdim=True), 1)
+        wide = native.widen(theta)
+        return (one_hot if native.serves(wide) and theta.shape[-1] else one_hot_torch)(wide).to(theta)
 
     def project(self, theta: Tensor) -> Tensor:
         return normalise(centre(theta, 1), 1)
@@ -141,6 +142,20 @@ class Threshold(Tractable):
 
 def _is_mark(y: Tensor) -> Tensor:
     return (y == 0) | (y == 1)
+
+
+@native.operator
+def one_hot(theta: Tensor) -> Tensor:
+    """`OneHot` by the kernel: the maximum of a row a register at a time, then the first that equals it."""
+    theta = theta.contiguous()
+    y = torch.empty_like(theta)
+    native.call("one_hot", (theta, y), theta.shape[:-1].numel(), theta.shape[-1])
+    return y
+
+
+def one_hot_torch(theta: Tensor) -> Tensor:
+    """`OneHot` by torch's argmax, on any device."""
+    return torch.zeros_like(theta).scatter(-1, theta.argmax(-1, keepdim=True), 1)
 
 
 @native.operator

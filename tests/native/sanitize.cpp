@@ -36,6 +36,7 @@ KERNEL(normal, NOISE, (z, key, offset, n, threads))
 KERNEL(gumbel, NOISE, (z, key, offset, n, threads))
 KERNEL(logistic, NOISE, (z, key, offset, n, threads))
 KERNEL(normal_table, NOISE_TABLE, (z, value, key, offset, n, nodes, end, threads))
+KERNEL(one_hot, ROWS, (x, y, rows, n, threads))
 KERNEL(rank, ROWS, (x, y, rows, n, threads))
 KERNEL(top_k, CHOICE, (x, y, rows, n, k, threads))
 KERNEL(matching, CHOICE, (x, y, rows, n, k, threads))
@@ -114,6 +115,7 @@ void round(int kind, bool many) {
     const int64_t n = upto(1, many ? 40 : 400), few = upto(1, 12), m = upto(1, 12), k = upto(1, n);
     int64_t r = rows(n, many);
     both("top_k", scores<T>(r * n, kind), kind, [&](auto* x, auto* y, int64_t t) { return top_k(x, y, r, n, k, t); });
+    both("one_hot", scores<T>(r * n, kind), kind, [&](auto* x, auto* y, int64_t t) { return one_hot(x, y, r, n, t); });
     both("rank", scores<T>(r * n, kind), kind, [&](auto* x, auto* y, int64_t t) { return rank(x, y, r, n, t); });
 
     r = rows(20 * few * m, many);
