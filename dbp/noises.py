@@ -33,11 +33,10 @@ class Counted(Noise):
     def stream(self, like: Tensor, generator: torch.Generator | None = None) -> Callable[[int, int], Tensor]:
         if not _has_kernel(like):
             return super().stream(like, generator)
-        key, dtype = torch.empty((), dtype=torch.int64).random_(generator=generator).item(), like.dtype
+        key, table = torch.empty((), dtype=torch.int64).random_(generator=generator), self.table(like)
 
         def make(begin: int, end: int) -> Tensor:
-            z = torch.empty(end - begin, dtype=dtype)
-            self.fill(z, int(key), begin)
+            z = numbers(like.new_empty(()).expand(end - begin), key, self.kernel, begin, table)
             return z if self.scale == 1 else z.mul_(self.scale)
 
         return make
@@ -46,9 +45,20 @@ class Counted(Noise):
     def draw(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
         """What `sample` returns where there is no kernel."""
 
-    def fill(self, z: Tensor, key: int, offset: int) -> None:
-        """Writes the numbers from `offset` on, of scale one, into z."""
-        native.call(self.kernel, (z,), key, offset, z.numel())
+    def table(self, like: Tensor) -> Tensor | None:
+        """What the kernel looks up, if anything."""
+        return None
+
+
+@native.operator
+def numbers(like: Tensor, key: Tensor, kernel: str, begin: int, table: Tensor | None) -> Tensor:
+    """As many numbers of the key's stream as `like` has, from `begin` on, of scale one."""
+    z = torch.empty_like(like, memory_format=torch.contiguous_format)
+    if table is None:
+        native.call(kernel, (z,), int(key), begin, z.numel())
+    else:
+        native.call(kernel, (z, table), int(key), begin, z.numel(), len(table), _LIMIT)
+    return z
 
 
 class Normal(Counted):
@@ -146,7 +156,7 @@ class SumOfGamma(Counted):
             raise UserError(f"SumOfGamma: k must be positive and terms at least 1, got k={self.k}, terms={self.terms}")
 
     def draw(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
-        table = _quantiles(self.k, self.terms, like.dtype, like.device)
+        table = self.table(like)
         middle = (len(table) - 1) / 2  # the node of z = 0
         position = torch.empty_like(like).normal_(middle, middle / _LIMIT, generator=generator)
         position = position.clamp(0, len(table) - 1.001)
@@ -155,16 +165,15 @@ class SumOfGamma(Counted):
         low, high = (table.index_select(0, i).view_as(like) for i in (index, index + 1))
         return torch.lerp(low, high, fraction).mul_(self.scale)
 
-    def fill(self, z: Tensor, key: int, offset: int) -> None:
-        table = _quantiles(self.k, self.terms, z.dtype, z.device)
-        native.call(self.kernel, (z, table), key, offset, z.numel(), len(table), _LIMIT)
+    def table(self, like: Tensor) -> Tensor:
+        return _quantiles(self.k, self.terms, like.dtype, like.device)
 
 
 _LIMIT = 6  # the table's end, in standard deviations of the normal that indexes it
 
 
 def _has_kernel(like: Tensor) -> bool:
-    return native.serves(like) and not native.traced(like)
+    return native.serves(like) and torch._C._functorch.maybe_current_level() is None  # vmap draws by torch's rules
 
 
 def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:

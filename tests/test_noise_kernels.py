@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from dbp import kernels, native
+from dbp import kernels, native, noises
 from dbp.noises import Counted, Gumbel, Logistic, Normal, SumOfGamma, Uniform, _quantiles
 
 pytestmark = pytest.mark.skipif(kernels.load()[0] is None, reason="no kernels")
@@ -57,10 +57,9 @@ def test_the_generator_gives_the_published_answers(counter, key, answer):
     assert " ".join(f"{int(word):08x}" for word in threefry(counter, key)) == answer
 
 
-def numbers(name, dtype, key, offset, n):
-    z = torch.empty(n, dtype=dtype)
-    NOISES[name].fill(z, key, offset)
-    return z
+def numbers(name, dtype, key, begin, n):
+    like, noise = torch.empty(n, dtype=dtype), NOISES[name]
+    return noises.numbers(like, torch.tensor(key), noise.kernel, begin, noise.table(like))
 
 
 def expected(name, dtype, key, chunks):
@@ -156,3 +155,19 @@ def test_neighbouring_numbers_and_keys_are_not_correlated():
         assert abs((z[:, step:] * z[:, :-step]).mean()) < 4 / math.sqrt(z.numel())
         assert abs((z[:, step:] ** 2 * z[:, :-step] ** 2).mean() - 1) < 4 * math.sqrt(8 / z.numel())
     assert ((z @ z.T / 2**20 - torch.eye(4)).abs() < 4 * math.sqrt(2) / 2**10).all()
+
+
+def test_the_operator_keeps_torchs_rules():
+    like, key = torch.empty(5), torch.tensor(KEY)
+    torch.library.opcheck(torch.ops.dbp.numbers.default, (like, key, "normal", 3, None))
+    torch.library.opcheck(torch.ops.dbp.numbers.default, (like, key, "normal_table", 3, SumOfGamma().table(like)))
+
+
+@names
+def test_compiled_code_draws_the_same(name):
+    noise, like = NOISES[name], torch.zeros(3, 50)
+    torch.manual_seed(1)
+    expected = noise.sample(like), noise.sample(like)
+    torch.manual_seed(1)
+    compiled = torch.compile(lambda: (noise.sample(like), noise.sample(like)), backend="aot_eager")()
+    assert all(torch.equal(*pair) for pair in zip(compiled, expected, strict=True))
