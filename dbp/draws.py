@@ -10,15 +10,16 @@ from torch import Tensor
 from dbp.core import Noise
 
 Rows = slice | EllipsisType  # of the samples dim; `...` for everything
-_NUMBERS = 262_144  # of a slice: 1 MB of floats
+_NUMBERS = 2**18  # of a slice: what is made of 1 MB of floats stays in the cache
+_KEPT = 2**20  # as few numbers of noise are kept: to make them again takes longer
 
 
 class Draws:
     """The noise Z of each sample: `draws[rows]` of `[*samples, *batch, *event]`, the same whenever it is asked for.
 
     On the CPU what is done with many samples is done a slice of them at a time, and noise that a counter makes is made
-    again for the backward pass: memory does not grow with the samples, and little leaves the cache. What is drawn does
-    not depend on the slices. On other devices, and where torch.compile looks on, everything is one slice.
+    again for the backward pass, if it is much: memory does not grow with the samples, and little leaves the cache. What
+    is drawn does not depend on the slices. On other devices, and under torch.compile, everything is one slice.
 
     Args:
         theta: `[*batch, *event]`, the scores of one sample.
@@ -42,12 +43,15 @@ class Draws:
         self._kept: Tensor | None = None
 
     def __getitem__(self, rows: Rows) -> Tensor:
-        if not isinstance(rows, EllipsisType):
-            each = self.shape[1:].numel()
-            return self._numbers(rows.start * each, rows.stop * each).view(-1, *self.shape[1:])
-        if self._kept is None:
-            self._kept = self._numbers(0, self.shape.numel()).view(self.shape)
-        return self._kept
+        if self._kept is None and self.shape.numel() <= _KEPT:
+            self._kept = self._make(...)
+        return self._make(rows) if self._kept is None else self._kept[rows]
+
+    def _make(self, rows: Rows) -> Tensor:
+        if isinstance(rows, EllipsisType):
+            return self._numbers(0, self.shape.numel()).view(self.shape)
+        each = self.shape[1:].numel()
+        return self._numbers(rows.start * each, rows.stop * each).view(-1, *self.shape[1:])
 
     def stack(self, function: Callable[[Rows], Tensor]) -> Tensor:
         """What the function makes of each slice, together."""

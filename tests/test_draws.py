@@ -40,9 +40,9 @@ def step(estimator, solver, losses_of, loss_scale=1.0):
     return draw.y.detach(), loss.detach(), theta.grad, torch.rand(1), dict(estimator.named_buffers())
 
 
-@pytest.mark.parametrize("rows", [1, 2, 4])
+@pytest.mark.parametrize(("rows", "kept"), [(1, 0), (2, 0), (4, 0), (4, S * B * N)])
 @pytest.mark.parametrize("name", ESTIMATORS)
-def test_slices_change_nothing(name, rows, monkeypatch):
+def test_slices_change_nothing(name, rows, kept, monkeypatch):
     def losses(error):
         return error.square().sum(-1)
 
@@ -50,6 +50,7 @@ def test_slices_change_nothing(name, rows, monkeypatch):
         at_once = step(ESTIMATORS[name](), solver, losses)
         with monkeypatch.context() as patch:
             patch.setattr(draws, "_NUMBERS", rows * B * N)
+            patch.setattr(draws, "_KEPT", kept)
             sliced = step(ESTIMATORS[name](), solver, losses)
         assert sliced[2].abs().sum() > 0
         torch.testing.assert_close(sliced, at_once)
@@ -59,12 +60,14 @@ def test_slices_change_nothing(name, rows, monkeypatch):
 def test_what_shares_one_loss_is_not_cut(name, monkeypatch):
     at_once = step(ESTIMATORS[name](), TopK(3), lambda error: error.square().sum())
     monkeypatch.setattr(draws, "_NUMBERS", B * N)
+    monkeypatch.setattr(draws, "_KEPT", 0)
     torch.testing.assert_close(step(ESTIMATORS[name](), TopK(3), lambda error: error.square().sum()), at_once)
 
 
 @pytest.mark.parametrize("name", ["imle", "adaptive_imle"])
 def test_an_overflow_in_one_slice_is_passed_on(name, monkeypatch):
     monkeypatch.setattr(draws, "_NUMBERS", B * N)
+    monkeypatch.setattr(draws, "_KEPT", 0)
     weights = torch.ones(S, B)
     weights[2, 1] = torch.inf
     grad = step(ESTIMATORS[name](), TopK(3), lambda error: error.square().sum(-1) * weights)[2]
@@ -75,6 +78,7 @@ def test_an_overflow_in_one_slice_is_passed_on(name, monkeypatch):
 @pytest.mark.parametrize("name", ["imle", "adaptive_imle", "perturbed", "perturbed, pairs", "fenchel_young"])
 def test_between_the_passes_only_the_decisions_take_memory(name, monkeypatch):
     monkeypatch.setattr(draws, "_NUMBERS", B * N)
+    monkeypatch.setattr(draws, "_KEPT", 0)
     theta = torch.randn(B, N, requires_grad=True)
     estimator, goal = ESTIMATORS[name](), Target(TopK(3)(torch.randn(B, N)))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
