@@ -28,11 +28,14 @@ class Counted(Noise):
     def sample(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
         if not _has_kernel(like):
             return self.draw(like, generator)
-        return self.stream(like, generator)(0, like.numel()).view(like.shape)
+        return self._counted(like, generator)(0, like.numel()).view(like.shape)
 
     def stream(self, like: Tensor, generator: torch.Generator | None = None) -> Callable[[int, int], Tensor]:
-        if not _has_kernel(like):
+        if not _has_kernel(like) or type(self).sample is not Counted.sample:  # a subclass may draw its own way
             return super().stream(like, generator)
+        return self._counted(like, generator)
+
+    def _counted(self, like: Tensor, generator: torch.Generator | None) -> Callable[[int, int], Tensor]:
         key, table = torch.empty((), dtype=torch.int64).random_(generator=generator), self.table(like)
 
         def make(begin: int, end: int) -> Tensor:

@@ -108,3 +108,12 @@ def test_rows_are_those_of_the_whole():
                 assert torch.equal(some[slice(begin, end)], whole[begin:end])
             assert not antithetic or torch.equal(whole[:3], -whole[3:])
     assert Draws(torch.zeros(()), None, Normal())[...].shape == ()
+
+
+class Half(Normal):
+    def sample(self, like, generator=None):
+        return super().sample(like, generator).abs()
+
+
+def test_a_subclass_of_a_noise_may_draw_its_own_way():
+    assert (Draws(torch.zeros(B, N), S, Half())[...] >= 0).all()
