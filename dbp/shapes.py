@@ -75,7 +75,7 @@ def require_finite(theta: Tensor, event_dim: int, what: str) -> None:
 
     One reduction when all is well. Skipped where looking would synchronise or trace (CUDA, torch.compile, vmap).
     """
-    if theta.device.type != "cpu" or torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level():
+    if not theta.is_cpu or torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level():
         return
     if math.isfinite(theta.sum().item()) or (finite := theta.isfinite()).all():
         return

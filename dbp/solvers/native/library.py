@@ -17,7 +17,7 @@ _LIBRARY, _ = kernels.load()  # now, where torch.compile does not look
 
 def serves(theta: Tensor) -> bool:
     """Whether the kernels are there and take this tensor: on the CPU, float32 or float64."""
-    return theta.device.type == "cpu" and theta.dtype in _SUFFIX and _LIBRARY is not None
+    return theta.is_cpu and theta.dtype in _SUFFIX and _LIBRARY is not None
 
 
 def widen(theta: Tensor) -> Tensor:
@@ -40,8 +40,7 @@ def call(name: str, tensors: Sequence[Tensor | None], *sizes: int) -> int:
         MemoryError: the kernel found no room for its work space.
     """
     kept = [None if tensor is None else tensor.contiguous() for tensor in tensors]
-    suffix = _SUFFIX[kept[0].dtype]  # type: ignore[union-attr]
-    function = _function(f"dbp_{name}_{suffix}", len(kept), len(sizes) + 1)
+    function = _function(name, kept[0].dtype, len(kept), len(sizes) + 1)  # type: ignore[union-attr]
     pointers = [None if tensor is None else tensor.data_ptr() for tensor in kept]
     result = function(*pointers, *sizes, torch.get_num_threads())
     if result == _OUT_OF_MEMORY:
@@ -50,7 +49,8 @@ def call(name: str, tensors: Sequence[Tensor | None], *sizes: int) -> int:
 
 
 @functools.cache
-def _function(symbol: str, pointers: int, integers: int) -> Callable[..., int]:
+def _function(name: str, dtype: torch.dtype, pointers: int, integers: int) -> Callable[..., int]:
+    symbol = f"dbp_{name}_{_SUFFIX[dtype]}"
     try:
         function = getattr(_LIBRARY, symbol)
     except AttributeError:
