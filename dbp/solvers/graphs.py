@@ -94,8 +94,8 @@ class GraphPath(Solver):
         if instance is None:
             edges, source, target, nodes = self._own
             require_scores(edges, n)
-            ends = (end.to(device).expand(math.prod(leading)) for end in (source, target))
-            return Graphs(edges.to(device), *ends, nodes)
+            source, target = (end.to(device).expand(math.prod(leading)) for end in (source, target))
+            return Graphs(edges.to(device), source, target, nodes)
         given = fields(self, instance, "edges", "source", "target")
         own = given["edges"] is self.edges
         edges = self._own.edges.to(device) if own else edge_tensor(given["edges"], leading, device)

@@ -13,6 +13,10 @@
 #include <thread>
 #include <vector>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #define DBP_EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace dbp {
@@ -44,13 +48,29 @@ DBP_INLINE V least(V a, V b) {
     return a < b ? a : b;
 }
 
+// One bit for each lane of T where a comparison holds.
+template <class T, class Mask>
+DBP_INLINE unsigned bits(Mask mask) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4) return _mm512_movepi32_mask(reinterpret_cast<__m512i>(mask));
+    else return _mm512_movepi64_mask(reinterpret_cast<__m512i>(mask));
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == 4) return _mm256_movemask_ps(reinterpret_cast<__m256>(mask));
+    else return _mm256_movemask_pd(reinterpret_cast<__m256d>(mask));
+#elif defined(__x86_64__)
+    if constexpr (sizeof(T) == 4) return _mm_movemask_ps(reinterpret_cast<__m128>(mask));
+    else return _mm_movemask_pd(reinterpret_cast<__m128d>(mask));
+#else
+    unsigned all = 0;
+    for (int l = 0; l < LANES<T>; l++) all |= static_cast<unsigned>(mask[l] != 0) << l;
+    return all;
+#endif
+}
+
 // Whether a comparison of lanes holds anywhere.
 template <class Mask>
 DBP_INLINE bool any(Mask mask) {
-    const auto words = reinterpret_cast<Lanes<int64_t>>(mask);
-    int64_t all = 0;
-    for (int i = 0; i < LANES<int64_t>; i++) all |= words[i];
-    return all != 0;
+    return bits<int32_t>(reinterpret_cast<Lanes<int32_t>>(mask)) != 0;
 }
 
 // Uninitialised memory for `size` numbers, aligned for Lanes.

@@ -7,32 +7,9 @@
 
 #include "kernel.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 namespace {
 
 enum Code { NEGATIVE_WEIGHT = 1, NEGATIVE_CAPACITY = 2 };
-
-// One bit for each lane where a comparison holds.
-template <class T, class Mask>
-DBP_INLINE uint16_t bits(Mask mask) {
-#if defined(__AVX512F__)
-    if constexpr (sizeof(T) == 4) return _mm512_movepi32_mask(reinterpret_cast<__m512i>(mask));
-    else return _mm512_movepi64_mask(reinterpret_cast<__m512i>(mask));
-#elif defined(__AVX2__)
-    if constexpr (sizeof(T) == 4) return _mm256_movemask_ps(reinterpret_cast<__m256>(mask));
-    else return _mm256_movemask_pd(reinterpret_cast<__m256d>(mask));
-#elif defined(__x86_64__)
-    if constexpr (sizeof(T) == 4) return _mm_movemask_ps(reinterpret_cast<__m128>(mask));
-    else return _mm_movemask_pd(reinterpret_cast<__m128d>(mask));
-#else
-    uint16_t all = 0;
-    for (int l = 0; l < dbp::LANES<T>; l++) all |= (mask[l] != 0) << l;
-    return all;
-#endif
-}
 
 template <class T>
 class Knapsack {
@@ -97,7 +74,7 @@ class Knapsack {
             const auto take = with >= without;
             without = take ? with : without;
             std::memcpy(best + block * L, &without, sizeof(V));
-            worth_i[block] = bits<T>(take);
+            worth_i[block] = dbp::bits<T>(take);
         }
     }
 };
