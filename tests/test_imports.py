@@ -14,14 +14,14 @@ PACKAGE = Path(dbp.__file__).parent
 # A room may import from the rooms listed for it. Whatever is not named here may import anything.
 MAY_IMPORT = {
     "errors": set(),
-    "shapes": {"errors"},
+    "shapes": {"errors", "kernels"},
     "subsets": set(),
     "permutations": set(),
     "core": {"errors", "shapes"},
     "gradients": {"errors", "shapes", "core"},
     "export": {"core"},
     "noises": {"errors", "shapes", "core"},
-    "kernels": set(),
+    "kernels": {"errors"},
     "solvers": {"errors", "shapes", "core", "noises", "kernels"},
     "estimators": {"errors", "shapes", "subsets", "permutations", "core", "noises", "gradients"},
     "networks": {"errors", "shapes"},

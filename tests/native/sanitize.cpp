@@ -17,6 +17,7 @@ using Integers = const int64_t*;
     int64_t NAME PARAMETERS(float) { return dbp_##NAME##_f32 ARGUMENTS; } \
     int64_t NAME PARAMETERS(double) { return dbp_##NAME##_f64 ARGUMENTS; }
 
+#define FLAT(T) (const T* x, Size n)
 #define ROWS(T) (const T* x, T* y, Size rows, Size n, Size threads)
 #define CHOICE(T) (const T* x, T* y, Size rows, Size n, Size k, Size threads)
 #define TOUR(T) (const T* x, T* y, Size rows, Size n, Size directed, Size kicks, Size threads)
@@ -28,6 +29,7 @@ using Integers = const int64_t*;
     (const T* x, const uint8_t* open, Integers source, Integers target, T* y, Size rows, Size height, Size width, \
      Size neighbours, Size sweep, Size threads)
 
+KERNEL(finite, FLAT, (x, n))
 KERNEL(rank, ROWS, (x, y, rows, n, threads))
 KERNEL(top_k, CHOICE, (x, y, rows, n, k, threads))
 KERNEL(matching, CHOICE, (x, y, rows, n, k, threads))
@@ -91,6 +93,7 @@ void round(int kind, bool many) {
     const int64_t n = upto(1, many ? 40 : 400), few = upto(1, 12), m = upto(1, 12), k = upto(1, n);
     int64_t r = rows(n, many);
     both("top_k", scores<T>(r * n, kind), kind, [&](auto* x, auto* y, int64_t t) { return top_k(x, y, r, n, k, t); });
+    both("finite", scores<T>(r * n, kind), kind, [&](auto* x, auto*, int64_t) { return finite(x, r * n); });
     both("rank", scores<T>(r * n, kind), kind, [&](auto* x, auto* y, int64_t t) { return rank(x, y, r, n, t); });
 
     r = rows(20 * few * m, many);
