@@ -27,7 +27,7 @@ def widen(theta: Tensor) -> Tensor:
 def call(name: str, tensors: Sequence[Tensor | None], *sizes: int) -> int:
     """Calls `dbp_<name>_<f32|f64>(pointers of tensors..., sizes..., threads)`; the first tensor's dtype chooses.
 
-    Null tensors are null pointers; those that are not contiguous are copied, hence the one that takes the result must be.
+    Null tensors are null pointers; what is not contiguous is copied, hence the tensor that takes the result must be.
 
     Returns:
         0, or `8 * row + code`: the first row that cannot be solved, and why.
