@@ -111,4 +111,6 @@ def unexpanded(x: Tensor, event_dim: int) -> Tensor:
     """`[problems, *event]`, contiguous: one problem if all inputs share it by `expand`, else as many as inputs."""
     leading = x.ndim - event_dim
     shared = all(size == 1 or stride == 0 for size, stride in zip(x.shape[:leading], x.stride()[:leading], strict=True))
-    return (x[(0,) * leading].unsqueeze(0) if shared else x.reshape(-1, *x.shape[leading:])).contiguous()
+    if shared:
+        return x.as_strided((1, *x.shape[leading:]), (1, *x.stride()[leading:])).contiguous()
+    return x.reshape(-1, *x.shape[leading:]).contiguous()
