@@ -48,29 +48,31 @@ DBP_INLINE V least(V a, V b) {
     return a < b ? a : b;
 }
 
-// One bit for each lane of T where a comparison holds.
-template <class T, class Mask>
+// One bit for each lane where a comparison holds, of registers of any width.
+template <class Mask>
 DBP_INLINE unsigned bits(Mask mask) {
-#if defined(__AVX512F__)
-    if constexpr (sizeof(T) == 4) return _mm512_movepi32_mask(reinterpret_cast<__m512i>(mask));
-    else return _mm512_movepi64_mask(reinterpret_cast<__m512i>(mask));
-#elif defined(__AVX2__)
-    if constexpr (sizeof(T) == 4) return _mm256_movemask_ps(reinterpret_cast<__m256>(mask));
-    else return _mm256_movemask_pd(reinterpret_cast<__m256d>(mask));
-#elif defined(__x86_64__)
-    if constexpr (sizeof(T) == 4) return _mm_movemask_ps(reinterpret_cast<__m128>(mask));
-    else return _mm_movemask_pd(reinterpret_cast<__m128d>(mask));
-#else
-    unsigned all = 0;
-    for (int l = 0; l < LANES<T>; l++) all |= static_cast<unsigned>(mask[l] != 0) << l;
-    return all;
+    constexpr bool four = sizeof(mask[0]) == 4;
+#if defined(__x86_64__)
+    if constexpr (sizeof(mask) == 16)
+        return four ? _mm_movemask_ps(reinterpret_cast<__m128>(mask)) : _mm_movemask_pd(reinterpret_cast<__m128d>(mask));
 #endif
+#if defined(__AVX2__)
+    if constexpr (sizeof(mask) == 32)
+        return four ? _mm256_movemask_ps(reinterpret_cast<__m256>(mask)) : _mm256_movemask_pd(reinterpret_cast<__m256d>(mask));
+#endif
+#if defined(__AVX512F__)
+    if constexpr (sizeof(mask) == 64)
+        return four ? _mm512_movepi32_mask(reinterpret_cast<__m512i>(mask)) : _mm512_movepi64_mask(reinterpret_cast<__m512i>(mask));
+#endif
+    unsigned all = 0;
+    for (unsigned l = 0; l < sizeof(mask) / sizeof(mask[0]); l++) all |= static_cast<unsigned>(mask[l] != 0) << l;
+    return all;
 }
 
 // Whether a comparison of lanes holds anywhere.
 template <class Mask>
 DBP_INLINE bool any(Mask mask) {
-    return bits<int32_t>(reinterpret_cast<Lanes<int32_t>>(mask)) != 0;
+    return bits(mask) != 0;
 }
 
 // Uninitialised memory for `size` numbers, aligned for Lanes.

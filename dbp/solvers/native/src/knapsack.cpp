@@ -83,7 +83,7 @@ class Knapsack {
             std::memcpy(&without, best + block * L, sizeof(V));
             std::memcpy(&with, best + block * L - w, sizeof(V));
             with += score;
-            worth_i[block] = dbp::bits<T>(with >= without);
+            worth_i[block] = static_cast<uint16_t>(dbp::bits(with >= without));
             without = with > without ? with : without;
             std::memcpy(best + block * L, &without, sizeof(V));
         }
