@@ -235,9 +235,12 @@ template <class T, int W> class Assignment {
             start[i] = count;
             if (tight.size() < static_cast<size_t>(count) + m) tight.resize(2 * (count + m));
             const T u = row(i)[x[i]] - v[x[i]];
-            for (int j = 0; j < p; j += L)
-                for (unsigned hits = dbp::bits(vec(row(i) + j) - vec(v + j) <= u); hits; hits &= hits - 1)
-                    tight[count++] = j + __builtin_ctz(hits);
+            for (int j = 0; j < p; j += L) {
+                unsigned hits = dbp::bits(vec(row(i) + j) - vec(v + j) <= u);
+                if (j + L > m) hits &= (1u << (m - j)) - 1;  // infinite costs are as good as the padding
+                for (; hits; hits &= hits - 1) tight[count++] = j + __builtin_ctz(hits);
+            }
+            if (count == start[i]) tight[count++] = x[i];  // where scores are no numbers
         }
         start[n] = count;
         if (tight.size() < static_cast<size_t>(count) + m) tight.resize(count + m);
