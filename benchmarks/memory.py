@@ -1,7 +1,7 @@
 """How much memory each solver takes, as a multiple of its input and output: `python -m benchmarks.memory`.
 
 Each solver has a process of its own: scores are made, Linux forgets the peak of the resident memory, the solver
-decides, and what the peak has grown by is compared. One thread; the aim is 4 at most.
+decides, and what the peak has grown by is compared, work space of kernels included. One thread.
 """
 
 import subprocess
@@ -29,7 +29,8 @@ from dbp.solvers import (  # fmt: skip
     Tour,
 )
 
-MEGABYTES = 64  # of scores, so that what is not for them does not count
+MOST = 4.0  # what is aimed at
+MEGABYTES = 32  # of scores, so that what is not for them does not count
 
 SOLVERS: dict[str, Callable[[], tuple[Callable[[Tensor], Tensor], tuple[int, ...]]]] = {
     "one_hot": lambda: (OneHot(), (1000,)),
@@ -68,15 +69,22 @@ def _peak() -> int:
     return 1024 * int(line.split()[1])
 
 
-def main(names: list[str]) -> None:
-    if names:
-        sys.stdout.write(f"| {names[0]} | {measure(names[0]):.2f} |\n")
-        return
-    sys.stdout.write("| | memory / (input + output) |\n| --- | --- |\n")
-    for name in SOLVERS:
-        sys.stdout.flush()
-        subprocess.run([sys.executable, "-m", "benchmarks.memory", name], check=True)
+def measured() -> dict[str, float]:
+    """The multiple of each solver, from a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.memory"]
+    each = {name: subprocess.run([*command, name], check=True, capture_output=True, text=True) for name in SOLVERS}
+    return {name: float(process.stdout) for name, process in each.items()}
+
+
+def table(multiples: dict[str, float]) -> str:
+    """A section of Markdown."""
+    head = (
+        "## memory\n\nWhat a call takes beside its scores, with them, as a multiple of scores and decision "
+        f"({MEGABYTES} MB of scores);\n{MOST:g} at most is aimed at.\n"
+    )
+    rows = [f"| {name} | {multiple:.2f} |" for name, multiple in multiples.items()]
+    return "\n".join([head, "| | memory / (input + output) |", "| --- | --- |", *rows, ""])
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.stdout.write(f"{measure(sys.argv[1])}\n" if sys.argv[1:] else table(measured()))

@@ -40,21 +40,25 @@ Work = Callable[[], Iterator[Case]]
 Measured = list[tuple[Case, dict[str, Timing]]]
 
 
-def run(works: Mapping[str, Work], head: str, results: Path, words: Sequence[str]) -> int:
+def run(
+    works: Mapping[str, Work], head: str, results: Path, words: Sequence[str], tail: Callable[[], str] = str
+) -> int:
     """Measures the works that `words` name, or all, and writes their tables; returns the exit code.
 
-    All of them go to the file `results`, a few to the screen only. With `--check` among the words it writes nothing
-    and fails where ours is not ahead by half of the target.
+    All of them go to the file `results`, with what falls short of its target and `tail` at the end, a few to the screen
+    only. With `--check` among the words it writes nothing and fails where ours is not ahead by half of the target.
     """
     torch.set_num_threads(1)
     torch.manual_seed(0)
     names = [word for word in words if word != "--check"]
     measured = {name: measure(works[name]) for name in names or works}
     if "--check" in words:
-        late = [line for rows in measured.values() for case, timings in rows for line in behind(case, timings)]
+        late = list(behind(measured, 0.5))
         sys.stdout.write("".join(late) or "all within half of their targets\n")
         return int(bool(late))
-    text = "\n".join([head, *(table(name, rows) for name, rows in measured.items())])
+    tables = [table(name, rows) for name, rows in measured.items()]
+    short = "".join(f"- {line}" for line in behind(measured, 1.0))
+    text = "\n".join([head, *tables, "## Short of the target\n", short or "Nothing.\n", "" if names else tail()])
     sys.stdout.write(text)
     if not names:
         results.write_text(text)
@@ -82,11 +86,13 @@ def ratio(case: Case, timings: dict[str, Timing], peer: str) -> float:
     return timings[peer].ratio * case.batch / case.slices.get(peer, case.batch)
 
 
-def behind(case: Case, timings: dict[str, Timing]) -> Iterator[str]:
-    """The peers to which ours keeps less than half of the distance it is to keep."""
-    for peer, target in case.targets.items():
-        if peer in timings and (measured := ratio(case, timings, peer)) < target / 2:
-            yield f"{case.name}: {measured:.3g} x {peer}, of {target:g} x\n"
+def behind(measured: Mapping[str, Measured], share: float) -> Iterator[str]:
+    """The peers to which ours keeps less than this share of the distance it is to keep."""
+    for name, rows in measured.items():
+        for case, timings in rows:
+            for peer, target in case.targets.items():
+                if peer in timings and (reached := ratio(case, timings, peer)) < share * target:
+                    yield f"{name}, {case.name}: {_short(reached)} x {peer}, of {target:g} x\n"
 
 
 def _short(number: float) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import combinatorial, graphs, peers, pyepo_models
+from benchmarks import combinatorial, graphs, memory, peers, pyepo_models
 from benchmarks.report import Case, Work, run
 from benchmarks.timing import Candidates
 from dbp import native
@@ -194,10 +194,20 @@ WORKS: dict[str, Work] = {
 }
 
 
+WHY = """\
+A solver takes some 10 us to be called, which is a third of 70 grids of 12 x 12. What marks many of a long row writes
+the whole row anew, as memcpy does; `argpartition` of numpy, which PyEPO's model calls, reads it once or twice.
+"""
+
+
+def tail() -> str:
+    return "\n".join([WHY, memory.table(memory.measured())])
+
+
 if __name__ == "__main__":
     head = (
         "# Solvers, side by side\n\nMicroseconds for one instance on one thread, float32; the others as multiples of "
         f"it.\nWritten by `python -m benchmarks.solvers`. {platform.machine()}, torch {torch.__version__}, "
         f"{native.status()}.\n"
     )
-    sys.exit(run(WORKS, head, Path(__file__).with_name("results.md"), sys.argv[1:]))
+    sys.exit(run(WORKS, head, Path(__file__).with_name("results.md"), sys.argv[1:], tail))

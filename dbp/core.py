@@ -66,7 +66,6 @@ class Solver(ABC):
     subset: int | None = None  # k, if the decisions are all the 0/1 vectors of the last dim with k ones
     noise: ClassVar[Noise | None] = None  # under which `solver(theta + noise)` draws the solver's natural distribution
 
-    @torch.no_grad()
     def __call__(self, theta: Tensor, instance: Any = None) -> Tensor:
         """The decision for each input: `argmax_y <theta, y>`, or any hard function of theta.
 
@@ -82,8 +81,13 @@ class Solver(ABC):
             raise UserError(
                 f"{type(self).__name__} takes scores of at least {self.event_dim} dims, got shape {list(theta.shape)}"
             )
-        require_finite(theta, self.event_dim, type(self).__name__)
-        return self.solve(theta, instance)
+        recording = torch.is_grad_enabled()
+        torch._C._set_grad_enabled(False)  # what torch.no_grad calls, in a fifth of its time
+        try:
+            require_finite(theta, self.event_dim, type(self).__name__)
+            return self.solve(theta, instance)
+        finally:
+            torch._C._set_grad_enabled(recording)
 
     @abstractmethod
     def solve(self, theta: Tensor, instance: Any) -> Tensor:

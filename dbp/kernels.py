@@ -2,8 +2,11 @@
 
 import ctypes
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+
+from dbp.errors import UserError
 
 _FOLDER = Path(__file__).parent / "native"
 _SETS = ("kernels", "kernels_avx2", "kernels_avx512")
@@ -22,6 +25,21 @@ def load() -> tuple[ctypes.CDLL | None, str]:
         return ctypes.CDLL(str(_path(name))), f"native ({name})"
     except OSError as error:
         return None, f"torch ({error})"
+
+
+@cache
+def function(symbol: str, pointers: int, integers: int) -> Callable[..., int]:
+    """A function of the library that takes addresses, then integers, and returns one; ctypes lets go of the GIL."""
+    try:
+        found = getattr(load()[0], symbol)
+    except AttributeError:
+        raise UserError(
+            f"the compiled kernels are older than the source, and have no {symbol}: "
+            "install again, or run python setup.py build_ext --inplace"
+        ) from None
+    found.argtypes = [ctypes.c_void_p] * pointers + [ctypes.c_int64] * integers
+    found.restype = ctypes.c_int64
+    return found
 
 
 def status() -> str:

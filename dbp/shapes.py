@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dbp import kernels
 from dbp.errors import NonFinite, Unsupported
 
 
@@ -75,17 +77,30 @@ def require_finite(theta: Tensor, event_dim: int, what: str) -> None:
 
     One reduction when all is well. Skipped where looking would synchronise or trace (CUDA, torch.compile, vmap).
     """
-    if theta.device.type != "cpu" or torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level():
+    if not theta.is_cpu or torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level():
         return
-    if math.isfinite(theta.sum().item()) or (finite := theta.isfinite()).all():
+    if _is_finite(theta):
         return
-    position = (~finite).nonzero()[0].tolist()
+    position = (~theta.isfinite()).nonzero()[0].tolist()
     row = position[: theta.ndim - event_dim]
     value = theta[tuple(position)].item()
     raise NonFinite(
         f"{what} was given a score of {value} at {position} (row {row or 0}): scores must be finite. "
         "Look for a diverging encoder: a lower learning rate or trainer.gradient_clip_val may help"
     )
+
+
+def _is_finite(x: Tensor) -> bool:
+    kernel = _finite_kernel(x.dtype)  # a reduction by torch takes several times as long to start
+    if kernel and x.is_contiguous() and type(x) in (Tensor, torch.nn.Parameter):
+        return bool(kernel(x.data_ptr(), x.numel()))
+    return math.isfinite(x.sum().item()) or bool(x.isfinite().all())
+
+
+@cache
+def _finite_kernel(dtype: torch.dtype) -> Callable[..., int] | None:
+    suffix = {torch.float32: "f32", torch.float64: "f64"}.get(dtype)
+    return kernels.function(f"dbp_finite_{suffix}", 1, 1) if suffix and kernels.load()[0] else None
 
 
 def _event_dims(event_dim: int) -> tuple[int, ...]:
@@ -96,4 +111,6 @@ def unexpanded(x: Tensor, event_dim: int) -> Tensor:
     """`[problems, *event]`, contiguous: one problem if all inputs share it by `expand`, else as many as inputs."""
     leading = x.ndim - event_dim
     shared = all(size == 1 or stride == 0 for size, stride in zip(x.shape[:leading], x.stride()[:leading], strict=True))
-    return (x[(0,) * leading].unsqueeze(0) if shared else x.reshape(-1, *x.shape[leading:])).contiguous()
+    if shared:
+        return x.as_strided((1, *x.shape[leading:]), (1, *x.stride()[leading:])).contiguous()
+    return x.reshape(-1, *x.shape[leading:]).contiguous()

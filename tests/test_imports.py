@@ -14,14 +14,14 @@ PACKAGE = Path(dbp.__file__).parent
 # A room may import from the rooms listed for it. Whatever is not named here may import anything.
 MAY_IMPORT = {
     "errors": set(),
-    "shapes": {"errors"},
+    "shapes": {"errors", "kernels"},
     "subsets": set(),
     "permutations": set(),
     "core": {"errors", "shapes"},
     "draws": {"core"},
     "gradients": {"errors", "shapes", "core", "draws"},
     "export": {"core"},
-    "kernels": set(),
+    "kernels": {"errors"},
     "native": {"errors", "kernels"},
     "noises": {"errors", "shapes", "core", "native"},
     "solvers": {"errors", "shapes", "core", "noises", "native"},

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dbp import native
-from dbp.errors import UserError
+from dbp.errors import NonFinite, UserError
+from dbp.shapes import require_finite
 from dbp.solvers import GridPath, OneHot, Rank, TopK
 from dbp.solvers.choices import one_hot, one_hot_torch, top_k, top_k_torch
 from dbp.solvers.grid import shortest_path
@@ -55,6 +56,17 @@ def test_kernel_equals_its_twin(name: str, scores: str, dtype: torch.dtype) -> N
     for batch in (1, 2, 31, 50):
         x = proper(SCORES[scores](batch, *event).to(dtype))
         torch.testing.assert_close(kernel(x), twin(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n", [1, 7, 16, 33])
+def test_the_one_score_that_is_not_finite_is_found(n: int, dtype: torch.dtype) -> None:
+    x = torch.full((n,), torch.finfo(dtype).max, dtype=dtype)
+    require_finite(x, 1, "x")  # though the sum is not
+    for i in range(n):
+        for value in (torch.nan, torch.inf, -torch.inf):
+            with pytest.raises(NonFinite, match=rf"a score of {value} at \[{i}\]"):
+                require_finite(x.index_fill(0, torch.tensor(i), value), 1, "x")
 
 
 @kernels

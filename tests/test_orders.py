@@ -14,17 +14,20 @@ from dbp.solvers import Permutation, Rank, Sort
 SCORES = {
     "normal": lambda *shape: torch.randn(*shape),
     "tied": lambda *shape: torch.randint(-2, 3, shape).float(),
+    "outlier": lambda *shape: torch.cat([torch.full((*shape[:-1], 1), 1e30), torch.randn(*shape)[..., 1:]], -1),
+    "close": lambda *shape: 1 + torch.randint(0, 300, shape) * 2.0**-23,
     "signed zero": lambda *shape: torch.tensor([0.0, -0.0])[torch.randint(0, 2, shape)],
 }
 scores = pytest.mark.parametrize("scores", SCORES)
 
 
 @scores
-@pytest.mark.parametrize("n", [1, 2, 17, 129, 256, 257, 700])
-def test_ranks_are_scipys(scores: str, n: int) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 33, 63, 129, 256, 257, 700, 3100])
+def test_ranks_are_scipys(scores: str, n: int, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    x = SCORES[scores](20, n)
-    assert torch.equal(Rank()(x), torch.tensor(scipy.stats.rankdata(x, "ordinal", axis=-1)).float())
+    x = SCORES[scores](20, n).to(dtype)
+    assert torch.equal(Rank()(x), torch.tensor(scipy.stats.rankdata(x, "ordinal", axis=-1)).to(dtype))
 
 
 def test_ranks_and_permutations_maximise() -> None:

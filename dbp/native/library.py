@@ -1,14 +1,11 @@
 """Calls the kernels."""
 
-import ctypes
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from dbp import kernels
-from dbp.errors import UserError
 
 _SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 _OUT_OF_MEMORY = -1
@@ -17,7 +14,7 @@ _LIBRARY, _ = kernels.load()  # now, where torch.compile does not look
 
 def serves(theta: Tensor) -> bool:
     """Whether the kernels are there and take this tensor: on the CPU, float32 or float64."""
-    return theta.device.type == "cpu" and theta.dtype in _SUFFIX and _LIBRARY is not None
+    return theta.is_cpu and theta.dtype in _SUFFIX and _LIBRARY is not None
 
 
 def widen(theta: Tensor) -> Tensor:
@@ -30,8 +27,7 @@ def widen(theta: Tensor) -> Tensor:
 def call(name: str, tensors: Sequence[Tensor | None], *sizes: int) -> int:
     """Calls `dbp_<name>_<f32|f64>(pointers of tensors..., sizes..., threads)`; the first tensor's dtype chooses.
 
-    ctypes lets go of the GIL. Null tensors are null pointers; those that are not contiguous are copied, hence the one
-    that takes the result must be.
+    Null tensors are null pointers; what is not contiguous is copied, hence the tensor that takes the result must be.
 
     Returns:
         0, or `8 * row + code`: the first row that cannot be solved, and why.
@@ -40,24 +36,10 @@ def call(name: str, tensors: Sequence[Tensor | None], *sizes: int) -> int:
         MemoryError: the kernel found no room for its work space.
     """
     kept = [None if tensor is None else tensor.contiguous() for tensor in tensors]
-    suffix = _SUFFIX[kept[0].dtype]  # type: ignore[union-attr]
-    function = _function(f"dbp_{name}_{suffix}", len(kept), len(sizes) + 1)
+    symbol = f"dbp_{name}_{_SUFFIX[kept[0].dtype]}"  # type: ignore[union-attr]
+    function = kernels.function(symbol, len(kept), len(sizes) + 1)
     pointers = [None if tensor is None else tensor.data_ptr() for tensor in kept]
     result = function(*pointers, *sizes, torch.get_num_threads())
     if result == _OUT_OF_MEMORY:
         raise MemoryError(f"no memory for the work space of the {name} kernel")
     return result
-
-
-@functools.cache
-def _function(symbol: str, pointers: int, integers: int) -> Callable[..., int]:
-    try:
-        function = getattr(_LIBRARY, symbol)
-    except AttributeError:
-        raise UserError(
-            f"the compiled kernels are older than the source, and have no {symbol}: "
-            "install again, or run python setup.py build_ext --inplace"
-        ) from None
-    function.argtypes = [ctypes.c_void_p] * pointers + [ctypes.c_int64] * integers
-    function.restype = ctypes.c_int64
-    return function

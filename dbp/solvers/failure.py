@@ -12,7 +12,7 @@ def failed_on(error: BaseException | None) -> Tensor | None:
 
     They are taken from the traceback, so that calls which go well pay nothing for it.
     """
-    call = Solver.__call__.__wrapped__.__code__  # type: ignore[attr-defined]
+    call = Solver.__call__.__code__
     while error:
         for frame, _ in walk_tb(error.__traceback__):
             if frame.f_code is call:

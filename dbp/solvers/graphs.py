@@ -52,10 +52,10 @@ class GraphPath(Solver):
         graphs = self._graphs(instance, leading, n, theta.device)
         if 0 in leading:
             return torch.zeros_like(theta)
-        scores = native.widen(theta.reshape(math.prod(leading), n))
+        scores = native.widen(theta)
         if (y := _by_kernel(graphs, scores)) is not None:
-            return y.reshape(theta.shape).to(theta)
-        y, endless, lost = paths(graphs, -scores)
+            return y.to(theta)
+        y, endless, lost = paths(graphs, -scores.reshape(math.prod(leading), n))
         name = naming(self, leading)
         if endless.any():
             raise UserError(f"{name(int(endless.int().argmax()))}: the source reaches a cycle of negative cost")
@@ -90,19 +90,30 @@ class GraphPath(Solver):
             row[list(path)] = 1
         return y
 
-    @cached_property
-    def _own_edges(self) -> Tensor:
-        return edge_tensor(self.edges, (), "cpu")
-
     def _graphs(self, instance: Any, leading: Sequence[int], n: int, device: torch.device | str) -> Graphs:
+        if instance is None:
+            edges, source, target, nodes = self._own
+            require_scores(edges, n)
+            source, target = (end.to(device).expand(math.prod(leading)) for end in (source, target))
+            return Graphs(edges.to(device), source, target, nodes)
         given = fields(self, instance, "edges", "source", "target")
         own = given["edges"] is self.edges
-        edges = self._own_edges.to(device) if own else edge_tensor(given["edges"], leading, device)
+        edges = self._own.edges.to(device) if own else edge_tensor(given["edges"], leading, device)
         require_scores(edges, n)
+        return self._numbered(edges, given["source"], given["target"], leading)
+
+    @cached_property
+    def _own(self) -> Graphs:
+        """The graph of the options, for one row."""
+        return self._numbered(edge_tensor(self.edges, (), "cpu"), self.source, self.target, ())
+
+    def _numbered(self, edges: Tensor, source: Any, target: Any, leading: Sequence[int]) -> Graphs:
+        """The graph with an end for each row; -1 as a target becomes the last node."""
         source, target = (
-            per_row(torch.as_tensor(given[name], device=device), 0, leading, name) for name in ("source", "target")
+            per_row(torch.as_tensor(end, device=edges.device), 0, leading, name)
+            for end, name in ((source, "source"), (target, "target"))
         )
-        last = edges.amax((-2, -1)) if n else torch.zeros_like(target)
+        last = edges.amax((-2, -1)) if edges.numel() else torch.zeros_like(target)
         target = torch.where(target == -1, last, target)
         ends = torch.stack([source, target])
         if ends.numel() and ends.min() < 0:
@@ -114,12 +125,13 @@ class GraphPath(Solver):
 
 
 def _by_kernel(graphs: Graphs, scores: Tensor) -> Tensor | None:
-    """The paths of `[rows, edges]` scores; none where there is no kernel, or some row has no path."""
+    """The paths of `[*leading, edges]` scores; none where there is no kernel, or some row has no path."""
     if not (graphs.shared and scores.numel() and native.serves(scores)):
         return None
+    scores = scores.contiguous()
     y = torch.empty_like(scores)
     tensors = (scores, graphs.edges, graphs.source, graphs.target, y)
-    return None if native.call("graph_path", tensors, *scores.shape, graphs.nodes) else y
+    return None if native.call("graph_path", tensors, len(graphs.source), scores.shape[-1], graphs.nodes) else y
 
 
 def edge_tensor(edges: Any, leading: Sequence[int], device: torch.device | str, scores: int | None = None) -> Tensor:

@@ -163,6 +163,8 @@ def knapsack_highs(theta: Tensor, weights: Tensor, capacity: Tensor) -> Tensor:
 
 
 def _too_large(weights: Tensor, capacity: Tensor) -> bool:
+    if weights.shape[-1] * int(capacity.max()) <= _CELLS:
+        return False
     return weights.shape[-1] * int(torch.minimum(capacity, weights.sum(-1)).max()) > _CELLS
 
 

@@ -17,6 +17,7 @@ using Integers = const int64_t*;
     int64_t NAME PARAMETERS(float) { return dbp_##NAME##_f32 ARGUMENTS; } \
     int64_t NAME PARAMETERS(double) { return dbp_##NAME##_f64 ARGUMENTS; }
 
+#define FLAT(T) (const T* x, Size n)
 #define ROWS(T) (const T* x, T* y, Size rows, Size n, Size threads)
 #define CHOICE(T) (const T* x, T* y, Size rows, Size n, Size k, Size threads)
 #define TOUR(T) (const T* x, T* y, Size rows, Size n, Size directed, Size kicks, Size threads)
@@ -37,6 +38,7 @@ KERNEL(gumbel, NOISE, (z, key, offset, n, threads))
 KERNEL(logistic, NOISE, (z, key, offset, n, threads))
 KERNEL(normal_table, NOISE_TABLE, (z, value, key, offset, n, nodes, end, threads))
 KERNEL(one_hot, ROWS, (x, y, rows, n, threads))
+KERNEL(finite, FLAT, (x, n))
 KERNEL(rank, ROWS, (x, y, rows, n, threads))
 KERNEL(top_k, CHOICE, (x, y, rows, n, k, threads))
 KERNEL(matching, CHOICE, (x, y, rows, n, k, threads))
@@ -116,6 +118,7 @@ void round(int kind, bool many) {
     int64_t r = rows(n, many);
     both("top_k", scores<T>(r * n, kind), kind, [&](auto* x, auto* y, int64_t t) { return top_k(x, y, r, n, k, t); });
     both("one_hot", scores<T>(r * n, kind), kind, [&](auto* x, auto* y, int64_t t) { return one_hot(x, y, r, n, t); });
+    both("finite", scores<T>(r * n, kind), kind, [&](auto* x, auto*, int64_t) { return finite(x, r * n); });
     both("rank", scores<T>(r * n, kind), kind, [&](auto* x, auto* y, int64_t t) { return rank(x, y, r, n, t); });
 
     r = rows(20 * few * m, many);

@@ -22,28 +22,38 @@ struct Graph {
     bool acyclic;
 
     Graph(const int64_t* ends, int64_t edges, int64_t nodes) : begin(1, 0) {
-        std::vector<std::vector<int64_t>> entering(nodes), leaving(nodes);
-        std::vector<int64_t> open(nodes);
-        for (int64_t e = 0; e < edges; e++) {
-            const int64_t a = ends[2 * e], b = ends[2 * e + 1];
-            if (a < 0 || b < 0) continue;
-            entering[b].push_back(e);
-            leaving[a].push_back(b);
-            open[b]++;
-        }
-        for (int64_t v = 0; v < nodes; v++)
+        const Adjacency entering(ends + 1, ends, edges, nodes), leaving(ends, ends + 1, edges, nodes);
+        std::vector<int64_t> open(nodes);  // edges into a node from nodes that are not in order yet
+        for (int64_t v = 0; v < nodes; v++) {
+            open[v] = entering.first[v + 1] - entering.first[v];
             if (!open[v]) order.push_back(v);
+        }
         for (size_t next = 0; next < order.size(); next++)
-            for (const int64_t head : leaving[order[next]])
-                if (--open[head] == 0) order.push_back(head);
+            for (int64_t k = leaving.first[order[next]]; k < leaving.first[order[next] + 1]; k++)
+                if (const int64_t head = ends[2 * leaving.edge[k] + 1]; --open[head] == 0) order.push_back(head);
         acyclic = static_cast<int64_t>(order.size()) == nodes;
         for (int64_t v = 0; v < nodes; v++)
             if (open[v]) order.push_back(v);
         for (const int64_t v : order) {
-            for (const int64_t e : entering[v]) into.push_back({ends[2 * e], e});
+            for (int64_t k = entering.first[v]; k < entering.first[v + 1]; k++)
+                into.push_back({ends[2 * entering.edge[k]], entering.edge[k]});
             begin.push_back(static_cast<int64_t>(into.size()));
         }
     }
+
+   private:
+    // The edges at each node, edge[first[v]], ..., edge[first[v + 1] - 1], in the order of their indices.
+    struct Adjacency {
+        std::vector<int64_t> first, edge;
+
+        Adjacency(const int64_t* at, const int64_t* other, int64_t edges, int64_t nodes) : first(nodes + 2), edge(edges) {
+            for (int64_t e = 0; e < edges; e++)
+                if (at[2 * e] >= 0 && other[2 * e] >= 0) first[at[2 * e] + 2]++;
+            for (int64_t v = 0; v < nodes; v++) first[v + 2] += first[v + 1];
+            for (int64_t e = 0; e < edges; e++)
+                if (at[2 * e] >= 0 && other[2 * e] >= 0) edge[first[at[2 * e] + 1]++] = e;
+        }
+    };
 };
 
 template <class T>

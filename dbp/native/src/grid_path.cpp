@@ -3,6 +3,7 @@
 // The path is followed back from the target: the vertex before v is its neighbour of least distance, then fewest steps,
 // then lowest index. Distances are sums from the source in T, the same for any order of relaxations.
 #include <cstring>
+#include <utility>
 
 #include "kernel.h"
 #include "transpose.h"
@@ -251,12 +252,13 @@ constexpr int GROUP = REGISTERS<T> * dbp::LANES<T>;
 template <class T, class Integer, bool EIGHT>
 class Sweeps {
     using V = dbp::Lanes<T>;
+    using M = decltype(V{} < V{});
     static constexpr int K = REGISTERS<T>, L = GROUP<T>;
     const Problem<T>& p;
     Frame<EIGHT> frame;
     dbp::Buffer<T> distances, costs, blocked;
     V *d, *w;  // K registers for each vertex, with the border for d
-    std::vector<uint8_t> dirty;
+    std::vector<uint8_t> by_above, by_below;  // whether the row above or below has changed since this one was relaxed from it
     int64_t begin[L], end[L];
     Dijkstra<T, Integer, EIGHT> dijkstra;
     Ties<T, EIGHT> ties;
@@ -272,7 +274,8 @@ class Sweeps {
           blocked(p.open ? p.vertices() * L : 0),
           d(reinterpret_cast<V*>(static_cast<T*>(distances))),
           w(reinterpret_cast<V*>(static_cast<T*>(costs))),
-          dirty(p.height + 2),
+          by_above(p.height + 2),
+          by_below(p.height + 2),
           dijkstra(problem),
           ties(frame, (p.height + 2) * frame.pitch),
           budget(8 * p.height) {}
@@ -284,10 +287,8 @@ class Sweeps {
             load(first, count);
             swept = sweep(first, count);
         }
-        for (int64_t l = 0; l < count; l++) {
-            if (swept) backtrack(first + l, l);
-            else dijkstra.solve(p, first + l);
-        }
+        if (swept) return backtrack(first, count);
+        for (int64_t row = first; row < first + count; row++) dijkstra.solve(p, row);
     }
 
    private:
@@ -318,7 +319,7 @@ class Sweeps {
     // False where some cost is negative or the sweeps take too long.
     bool sweep(int64_t first, int64_t count) {
         const V none = V{} + INF<T>;
-        auto valid = none == none;
+        M valid = none == none;
         for (int64_t i = 0; i < p.vertices() * K; i++) {
             w[i] = 0 - w[i];
             valid &= w[i] >= 0;
@@ -326,17 +327,17 @@ class Sweeps {
         if (dbp::any(~valid)) return false;
         std::fill(d, d + (p.height + 2) * frame.pitch * K, none);
         start(first, count);
-        int64_t spent = 0;
-        for (bool down = true; spent < budget || probe(first, spent); down = !down) {
-            alignas(V) T limit[L];
-            for (int64_t l = 0; l < L; l++) limit[l] = distance(l)[end[l] * L];
+        for (int64_t spent = 0;;) {
             int64_t relaxed = 0;
-            for (int64_t i = 0; i < p.height; i++)
-                relaxed += visit(down ? i : p.height - 1 - i, reinterpret_cast<const V*>(limit));
+            V limit[K];
+            limits(limit);
+            for (int64_t r = 0; r < p.height; r++) relaxed += visit(r, by_above, -1, limit);
+            limits(limit);
+            for (int64_t r = p.height - 1; r >= 0; r--) relaxed += visit(r, by_below, 1, limit);
             if (!relaxed) return true;
             spent += relaxed;
+            if (spent >= budget && !probe(first, spent)) return false;
         }
-        return false;
     }
 
     // Where sweeping takes long, one search tells how much of it is worth its while: a vertex settled is as much work as
@@ -350,21 +351,21 @@ class Sweeps {
     }
 
     T* distance(int64_t lane) const { return reinterpret_cast<T*>(d) + lane; }
+    V* row(int64_t r) const { return d + ((r + 1) * frame.pitch + 1) * K; }
 
     void start(int64_t first, int64_t count) {
-        std::fill(dirty.begin(), dirty.end(), 0);
+        std::fill(by_above.begin(), by_above.end(), 0);
+        std::fill(by_below.begin(), by_below.end(), 0);
         for (int64_t l = 0; l < L; l++) {
-            const int64_t s = p.from(row_of(l, first, count)), r = s / p.width;
+            const int64_t s = p.from(row_of(l, first, count));
             begin[l] = frame.padded(s);
             end[l] = frame.padded(p.to(row_of(l, first, count)));
             distance(l)[begin[l] * L] = reinterpret_cast<const T*>(w)[s * L + l];
-            dirty[r] = dirty[r + 1] = dirty[r + 2] = 1;
+            changed(s / p.width);
         }
         for (int64_t r = 0; r < p.height; r++)
-            if (dirty[r + 1]) spread(r);
+            if (by_above[r + 2]) spread(r);
     }
-
-    V* row(int64_t r) const { return d + ((r + 1) * frame.pitch + 1) * K; }
 
     void spread(int64_t r) {
         V* here = row(r);
@@ -373,37 +374,42 @@ class Sweeps {
         for (int64_t i = (p.width - 1) * K - 1; i >= 0; i--) here[i] = dbp::least(here[i], cost[i] + here[i + K]);
     }
 
-    bool visit(int64_t r, const V* limit) {
-        if (!dirty[r + 1]) return false;
-        dirty[r + 1] = 0;
-        if (relax(r, limit)) dirty[r] = dirty[r + 2] = 1;
+    // What lies beyond the targets cannot matter.
+    void limits(V* limit) const {
+        for (int64_t l = 0; l < L; l++) reinterpret_cast<T*>(limit)[l] = distance(l)[end[l] * L];
+    }
+
+    void changed(int64_t r) { by_below[r] = by_above[r + 2] = 1; }
+
+    bool visit(int64_t r, std::vector<uint8_t>& pending, int64_t from, const V* limit) {
+        if (!pending[r + 1]) return false;
+        pending[r + 1] = 0;
+        if (relax(row(r), row(r + from), w + r * p.width * K, limit)) changed(r);
         return true;
     }
 
-    // Relaxes a row from the rows above and below and along itself. True if that may lower a neighbouring row's
+    // Relaxes a row from the row above or below and along itself. True if that may lower a neighbouring row's
     // distances: something changed, and some distance is not above that of the target.
-    DBP_INLINE bool relax(int64_t r, const V* limit) {
-        const int64_t size = p.width * K, pitch = frame.pitch * K;
-        V* here = row(r);
-        const V *above = here - pitch, *below = here + pitch, *cost = w + r * size;
+    DBP_INLINE bool relax(V* here, const V* near, const V* cost, const V* limit) {
+        const int64_t size = p.width * K;
         V left[K], behind[K], middle[K];
-        auto changed = V{} < V{};
+        M changed = {};
         for (int k = 0; k < K; k++) {
-            left[k] = behind[k] = V{} + INF<T>;
-            behind[k] = dbp::least(above[k - K], below[k - K]);
-            middle[k] = dbp::least(above[k], below[k]);
+            left[k] = V{} + INF<T>;
+            behind[k] = near[k - K];
+            middle[k] = near[k];
         }
         for (int64_t i = 0; i < size; i += K)
             for (int k = 0; k < K; k++) {
-                const V ahead = dbp::least(above[i + k + K], below[i + k + K]), old = here[i + k], c = cost[i + k];
-                const V near = EIGHT ? dbp::least(dbp::least(behind[k], middle[k]), ahead) : middle[k];
-                left[k] = dbp::least(dbp::least(c + near, old), c + left[k]);
-                changed |= left[k] < old;
+                const V ahead = near[i + k + K], old = here[i + k], step = cost[i + k];
+                const V best = EIGHT ? dbp::least(dbp::least(behind[k], middle[k]), ahead) : middle[k];
+                left[k] = dbp::least(step + dbp::least(best, left[k]), old);
+                changed |= reinterpret_cast<M>(left[k]) ^ reinterpret_cast<M>(old);
                 here[i + k] = left[k];
                 behind[k] = middle[k];
                 middle[k] = ahead;
             }
-        if (!dbp::any(changed)) return false;
+        if (!dbp::any(changed != 0)) return false;
         V lowest[K], right[K];
         for (int k = 0; k < K; k++) lowest[k] = right[k] = left[k];
         for (int64_t i = size - 2 * K; i >= 0; i -= K)
@@ -412,33 +418,67 @@ class Sweeps {
                 lowest[k] = dbp::least(lowest[k], right[k]);
                 here[i + k] = right[k];
             }
-        auto useful = V{} < V{};
+        M useful = {};
         for (int k = 0; k < K; k++) useful |= lowest[k] <= limit[k];
         return dbp::any(useful);
     }
 
-    void backtrack(int64_t row, int64_t lane) {
-        const auto* x = reinterpret_cast<const Bits<T>*>(distance(lane));
-        const int64_t s = begin[lane];
-        if (distance(lane)[end[lane] * L] == INF<T>) return p.failure->report(row, UNREACHABLE);
-        T* y = p.y + row * p.vertices();
-        std::fill(y, y + p.vertices(), T(0));
-        int64_t i = p.to(row);
-        for (int64_t v = end[lane]; v != s;) {
-            Bits<T> best = ~Bits<T>(0);
-            int k = 0, tied = 0;
-            for (int j = 0; j < Frame<EIGHT>::NEIGHBOURS; j++) {
-                const Bits<T> near = x[(v + frame.step[j]) * L];
-                tied = near < best ? 0 : tied + (near == best);
-                k = near < best ? j : k;
-                best = std::min(best, near);
+    // A path on its way back from the target.
+    struct Walk {
+        const Bits<T>* at;  // among the distances
+        T* y;
+        int64_t lane, row;
+    };
+
+    // Some paths at a time, a step of each in turn: a step waits for the one before it.
+    void backtrack(int64_t first, int64_t count) {
+        constexpr int64_t TOGETHER = 4;
+        std::fill(p.y + first * p.vertices(), p.y + (first + count) * p.vertices(), T(0));
+        for (int64_t next = 0; next < count; next += TOGETHER) {
+            const int64_t walking = std::min(TOGETHER, count - next);
+            Walk walks[TOGETHER];
+            for (int64_t l = 0; l < walking; l++) walks[l] = walk(next + l, first + next + l);
+            for (bool going = true; going;) {
+                going = false;
+                for (int64_t l = 0; l < walking; l++) going |= step_back(walks[l]);
             }
-            if (tied) return ties.follow(x, L, v, i, s, y);
-            y[i] = 1;
-            v += frame.step[k];
-            i += frame.plain_step[k];
         }
-        y[i] = 1;
+    }
+
+    const Bits<T>* reached(int64_t lane, int64_t v) const {
+        return reinterpret_cast<const Bits<T>*>(distance(lane)) + v * L;
+    }
+
+    Walk walk(int64_t lane, int64_t row) {
+        const bool lost = distance(lane)[end[lane] * L] == INF<T>;
+        if (lost) p.failure->report(row, UNREACHABLE);
+        return {reached(lane, lost ? begin[lane] : end[lane]), p.y + row * p.vertices() + p.to(row), lane, row};
+    }
+
+    // To the neighbour of least distance; where several have it, at once to the source. Whether there was a step to take.
+    DBP_INLINE bool step_back(Walk& walk) {
+        *walk.y = 1;
+        const Bits<T>*const source = reached(walk.lane, begin[walk.lane]), *const at = walk.at;
+        if (at == source) return false;
+        constexpr int N = Frame<EIGHT>::NEIGHBOURS;
+        const Bits<T> *above = at - frame.pitch * L, *below = at + frame.pitch * L;
+        const Bits<T> eight[] = {above[-L], above[0], above[L], at[-L], at[L], below[-L], below[0], below[L]};
+        const Bits<T> four[] = {above[0], at[-L], at[L], below[0]};
+        const Bits<T>* near = EIGHT ? eight : four;
+        Bits<T> best = near[0];
+        for (int k = 1; k < N; k++) best = std::min(best, near[k]);
+        int found = 0;  // N + k for each neighbour k of that distance
+        for (int k = 0; k < N; k++) found += near[k] == best ? N + k : 0;
+        if (found >= 2 * N) {
+            T* y = p.y + walk.row * p.vertices();
+            const Bits<T>* x = reached(walk.lane, 0);
+            ties.follow(x, L, (at - x) / L, walk.y - y, begin[walk.lane], y);
+            walk.at = source;
+            return false;
+        }
+        walk.at += frame.step[found - N] * L;
+        walk.y += frame.plain_step[found - N];
+        return true;
     }
 };
 

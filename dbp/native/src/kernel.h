@@ -13,6 +13,10 @@
 #include <thread>
 #include <vector>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #define DBP_EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace dbp {
@@ -44,13 +48,31 @@ DBP_INLINE V least(V a, V b) {
     return a < b ? a : b;
 }
 
+// One bit for each lane where a comparison holds, of registers of any width.
+template <class Mask>
+DBP_INLINE unsigned bits(Mask mask) {
+    constexpr bool four = sizeof(mask[0]) == 4;
+#if defined(__x86_64__)
+    if constexpr (sizeof(mask) == 16)
+        return four ? _mm_movemask_ps(reinterpret_cast<__m128>(mask)) : _mm_movemask_pd(reinterpret_cast<__m128d>(mask));
+#endif
+#if defined(__AVX2__)
+    if constexpr (sizeof(mask) == 32)
+        return four ? _mm256_movemask_ps(reinterpret_cast<__m256>(mask)) : _mm256_movemask_pd(reinterpret_cast<__m256d>(mask));
+#endif
+#if defined(__AVX512F__)
+    if constexpr (sizeof(mask) == 64)
+        return four ? _mm512_movepi32_mask(reinterpret_cast<__m512i>(mask)) : _mm512_movepi64_mask(reinterpret_cast<__m512i>(mask));
+#endif
+    unsigned all = 0;
+    for (unsigned l = 0; l < sizeof(mask) / sizeof(mask[0]); l++) all |= static_cast<unsigned>(mask[l] != 0) << l;
+    return all;
+}
+
 // Whether a comparison of lanes holds anywhere.
 template <class Mask>
 DBP_INLINE bool any(Mask mask) {
-    const auto words = reinterpret_cast<Lanes<int64_t>>(mask);
-    int64_t all = 0;
-    for (int i = 0; i < LANES<int64_t>; i++) all |= words[i];
-    return all != 0;
+    return bits(mask) != 0;
 }
 
 // Uninitialised memory for `size` numbers, aligned for Lanes.

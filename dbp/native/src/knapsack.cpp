@@ -7,32 +7,9 @@
 
 #include "kernel.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 namespace {
 
 enum Code { NEGATIVE_WEIGHT = 1, NEGATIVE_CAPACITY = 2 };
-
-// One bit for each lane where a comparison holds.
-template <class T, class Mask>
-DBP_INLINE uint16_t bits(Mask mask) {
-#if defined(__AVX512F__)
-    if constexpr (sizeof(T) == 4) return _mm512_movepi32_mask(reinterpret_cast<__m512i>(mask));
-    else return _mm512_movepi64_mask(reinterpret_cast<__m512i>(mask));
-#elif defined(__AVX2__)
-    if constexpr (sizeof(T) == 4) return _mm256_movemask_ps(reinterpret_cast<__m256>(mask));
-    else return _mm256_movemask_pd(reinterpret_cast<__m256d>(mask));
-#elif defined(__x86_64__)
-    if constexpr (sizeof(T) == 4) return _mm_movemask_ps(reinterpret_cast<__m128>(mask));
-    else return _mm_movemask_pd(reinterpret_cast<__m128d>(mask));
-#else
-    uint16_t all = 0;
-    for (int l = 0; l < dbp::LANES<T>; l++) all |= (mask[l] != 0) << l;
-    return all;
-#endif
-}
 
 template <class T>
 class Knapsack {
@@ -40,12 +17,13 @@ class Knapsack {
     static constexpr int64_t L = dbp::LANES<T>;
     const int64_t items;
     std::vector<int64_t> weight, before;  // before: what the items before this one weigh together
+    std::vector<int64_t> after;           // what the eligible items from this one on weigh together
     int64_t capacity = 0, blocks = 0;
     std::vector<T> table;         // minus infinity for negative capacities, then best
     std::vector<uint16_t> worth;  // [items, blocks]
 
    public:
-    explicit Knapsack(int64_t n) : items(n), weight(n), before(n) {}
+    explicit Knapsack(int64_t n) : items(n), weight(n), before(n), after(n) {}
 
     // 0, or why there is no solution. Weights are divided by what they have in common.
     int load(const int64_t* weights, int64_t limit) {
@@ -71,12 +49,21 @@ class Knapsack {
 
     void solve(const T* theta, T* y) {
         T* best = table.data() + (blocks + 1) * L;
-        std::fill(best, best + blocks * L, T(0));
-        for (int64_t i = items - 1; i >= 0; i--)
-            if (eligible(theta[i], i)) add(best, worth.data() + i * blocks, theta[i], i);
+        best[0] = 0;
+        int64_t all = 0, filled = 0;  // with capacities above `all` there is room for all items from i on
+        for (int64_t i = items - 1; i >= 0; i--) {
+            if (eligible(theta[i], i)) {
+                all += weight[i];
+                const int64_t last = std::min(all, capacity);
+                std::fill(best + filled + 1, best + last + 1, best[filled]);
+                filled = last;
+                add(best, worth.data() + i * blocks, theta[i], i, last);
+            }
+            after[i] = all;
+        }
         int64_t left = capacity;
         for (int64_t i = 0; i < items; i++) {
-            const bool take = eligible(theta[i], i) & (weight[i] <= left) & worth[i * blocks + left / L] >> left % L;
+            const bool take = eligible(theta[i], i) && (left >= after[i] || (weight[i] <= left && is_worth(i, left)));
             y[i] = take;
             left -= take * weight[i];
         }
@@ -85,19 +72,20 @@ class Knapsack {
    private:
     bool eligible(T score, int64_t i) const { return score > 0 && weight[i] <= capacity; }
 
-    // From the largest capacity down, so that `best` is read before it is written; what is left when it is an item's
-    // turn is at least the capacity less the items before it.
-    DBP_INLINE void add(T* best, uint16_t* worth_i, T score, int64_t i) const {
+    bool is_worth(int64_t i, int64_t left) const { return worth[i * blocks + left / L] >> left % L & 1; }
+
+    // From the capacity `last` down, so that `best` is read before it is written; what is left when it is an item's turn
+    // is at least the capacity less the items before it.
+    DBP_INLINE void add(T* best, uint16_t* worth_i, T score, int64_t i, int64_t last) const {
         const int64_t w = weight[i], first = std::max(w, capacity - before[i]) / L;
-        for (int64_t block = blocks - 1; block >= first; block--) {
+        for (int64_t block = last / L; block >= first; block--) {
             V without, with;
             std::memcpy(&without, best + block * L, sizeof(V));
             std::memcpy(&with, best + block * L - w, sizeof(V));
             with += score;
-            const auto take = with >= without;
-            without = take ? with : without;
+            worth_i[block] = static_cast<uint16_t>(dbp::bits(with >= without));
+            without = with > without ? with : without;
             std::memcpy(best + block * L, &without, sizeof(V));
-            worth_i[block] = bits<T>(take);
         }
     }
 };
@@ -108,7 +96,7 @@ int64_t solve(const T* theta, const int64_t* weights, const int64_t* capacities,
               int64_t problems, int64_t threads) {
     dbp::Failure failure;
     const double cells = static_cast<double>(items) * (rows ? capacities[0] + 1 : 1);
-    return failure.status(dbp::parallel(rows, 50 + 0.2 * cells, threads, [&](int64_t begin, int64_t end) {
+    return failure.status(dbp::parallel(rows, 50 + 0.1 * cells, threads, [&](int64_t begin, int64_t end) {
         Knapsack<T> problem(items);
         for (int64_t row = begin; row < end; row++) {
             const int64_t which = problems > 1 ? row : 0;

@@ -62,14 +62,16 @@ template <class T, int W> class Assignment {
 
     // Costs are minus scores, infinite in the padding.
     DBP_INLINE void load(const T* theta) {
+        const int size = m;
         for (int i = 0; i < n; i++) {
-            T* c = row(i);
+            T* __restrict c = row(i);
+            const T* from = theta + (flipped ? i : at(i, m, 0));
             if (flipped) {
-                for (int j = 0; j < m; j++) c[j] = -theta[at(j, n, i)];
+                for (int j = 0; j < size; j++) c[j] = -from[at(j, n, 0)];
             } else {
-                for (int j = 0; j < m; j++) c[j] = -theta[at(i, m, j)];
+                for (int j = 0; j < size; j++) c[j] = -from[j];
             }
-            for (int j = m; j < p; j++) c[j] = inf;
+            for (int j = size; j < p; j++) c[j] = inf;
         }
     }
 
@@ -233,12 +235,12 @@ template <class T, int W> class Assignment {
             start[i] = count;
             if (tight.size() < static_cast<size_t>(count) + m) tight.resize(2 * (count + m));
             const T u = row(i)[x[i]] - v[x[i]];
-            I any{}, here = iota();
-            for (int j = 0; j < p; j += L, here += L)
-                any |= (vec(row(i) + j) - vec(v + j) <= u) & (here != static_cast<Index>(x[i]));
-            tight[count] = x[i];
-            if (!dbp::smallest(any)) count++;
-            else for (int j = 0; j < m; j++) tight[count] = j, count += row(i)[j] - v[j] <= u;
+            for (int j = 0; j < p; j += L) {
+                unsigned hits = dbp::bits(vec(row(i) + j) - vec(v + j) <= u);
+                if (j + L > m) hits &= (1u << (m - j)) - 1;  // infinite costs are as good as the padding
+                for (; hits; hits &= hits - 1) tight[count++] = j + __builtin_ctz(hits);
+            }
+            if (count == start[i]) tight[count++] = x[i];  // where scores are no numbers
         }
         start[n] = count;
         if (tight.size() < static_cast<size_t>(count) + m) tight.resize(count + m);

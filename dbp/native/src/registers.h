@@ -1,4 +1,4 @@
-// Registers of a chosen width with indices beside them, and the smallest lane of one.
+// Registers of a chosen width with indices beside them, and the smallest lane and the sum of one.
 #pragma once
 
 #include <utility>
@@ -34,6 +34,14 @@ template <class V, int half = 0> DBP_INLINE auto smallest(const V& v) {
     constexpr int L = sizeof(V) / sizeof(v[0]), h = half ? half : L / 2;
     const V both = least(v, swapped<h>(v, std::make_index_sequence<L>()));
     if constexpr (h > 1) return smallest<V, h / 2>(both);
+    else return both[0];
+}
+
+// All lanes together.
+template <class V, int half = 0> DBP_INLINE auto sum(const V& v) {
+    constexpr int L = sizeof(V) / sizeof(v[0]), h = half ? half : L / 2;
+    const V both = v + swapped<h>(v, std::make_index_sequence<L>());
+    if constexpr (h > 1) return sum<V, h / 2>(both);
     else return both[0];
 }
 

@@ -1,9 +1,9 @@
-// Marks the k largest numbers of each row, the lowest indices among equals: bisection on the bits of the threshold.
+// Marks the k largest numbers of each row, the lowest indices among equals: bisection for the threshold.
 #include <cstring>
 #include <type_traits>
 #include <utility>
 
-#include "kernel.h"
+#include "registers.h"
 
 namespace {
 
@@ -32,6 +32,14 @@ struct Keys {
         return bits ^ ((bits >> (8 * sizeof(T) - 1)) & ~LEAST);
     }
 
+    static Key<T> key_of(T x) { return in_order(dbp::Lanes<T>{} + x)[0]; }
+    static T value_of(Key<T> key) {
+        key ^= key >> (8 * sizeof(T) - 1) & ~LEAST;
+        T x;
+        std::memcpy(&x, &key, sizeof x);
+        return x;
+    }
+
     void read(const T* x) {
         const int64_t whole = n / L;
         V most = V{} + LEAST, least = ~most;
@@ -45,16 +53,14 @@ struct Keys {
         if (whole < registers) {
             dbp::Lanes<T> part = {};
             std::memcpy(&part, x + whole * L, (n - whole * L) * sizeof(T));
-            const V last = in_order(part);
-            key[whole] = V{} + LEAST;
-            for (int64_t l = 0; l < n - whole * L; l++) {
-                key[whole][l] = last[l];
-                most[l] = std::max(most[l], last[l]);
-                least[l] = std::min(least[l], last[l]);
-            }
+            V lane;
+            for (int l = 0; l < L; l++) lane[l] = l;
+            const V inside = lane < static_cast<Key<T>>(n - whole * L), last = in_order(part);
+            key[whole] = inside ? last : V{} + LEAST;
+            most = key[whole] > most ? key[whole] : most;
+            least = inside & (last < least) ? last : least;
         }
-        low = least[0], high = most[0];
-        for (int l = 1; l < L; l++) low = std::min(low, least[l]), high = std::max(high, most[l]);
+        low = dbp::smallest(least), high = ~dbp::smallest(~most);
     }
 
     int64_t at_least(Key<T> threshold) const {
@@ -62,10 +68,7 @@ struct Keys {
         int64_t i = 0;
         for (; i + 1 < registers; i += 2) even -= key[i] >= threshold, odd -= key[i + 1] >= threshold;
         if (i < registers) even -= key[i] >= threshold;
-        even += odd;
-        int64_t count = 0;
-        for (int l = 0; l < L; l++) count += even[l];
-        return count;
+        return dbp::sum(even + odd);
     }
 
     // The numbers on either side of `threshold`: the least from it up, the greatest below it.
@@ -76,9 +79,7 @@ struct Keys {
             above = up & (key[i] < above) ? key[i] : above;
             below = ~up & (key[i] > below) ? key[i] : below;
         }
-        Key<T> least = above[0], most = below[0];
-        for (int l = 1; l < L; l++) least = std::min(least, above[l]), most = std::max(most, below[l]);
-        return {least, most};
+        return {dbp::smallest(above), ~dbp::smallest(~below)};
     }
 
     // Ones from the threshold up, but for those equal to it only the first `room`.
@@ -87,26 +88,42 @@ struct Keys {
         int64_t cut = room < n ? 0 : n;
         for (; cut < n && (room -= each[cut] == threshold) >= 0;) cut++;
         const V one = reinterpret_cast<V>(dbp::Lanes<T>{} + T(1));
-        for (int64_t i = 0; i < registers; i++) {
-            const V marked = (i * L < cut ? key[i] >= threshold : key[i] > threshold) & one;
-            std::memcpy(y + i * L, &marked, std::min<int64_t>(L, n - i * L) * sizeof(T));
+        const int64_t mixed = (cut + L - 1) / L, whole = n / L;  // registers before the cut, registers of y
+        auto marked = [&](int64_t i) { return (i < mixed ? key[i] >= threshold : key[i] > threshold) & one; };
+        for (int64_t i = 0; i < whole; i++) {
+            const V part = marked(i);
+            std::memcpy(y + i * L, &part, sizeof part);
+        }
+        if (whole < registers) {
+            const V part = marked(whole);
+            std::memcpy(y + whole * L, &part, (n - whole * L) * sizeof(T));
         }
         for (int64_t i = cut; i < n && i % L; i++) y[i] = each[i] > threshold;
     }
 };
 
+// Halfway between two thresholds: between the numbers, or between their bits.
+template <class T>
+Key<T> halfway(Key<T> low, Key<T> high, bool of_numbers) {
+    using U = std::make_unsigned_t<Key<T>>;
+    if (of_numbers) {
+        const Key<T> middle = Keys<T>::key_of(Keys<T>::value_of(low) / 2 + Keys<T>::value_of(high) / 2);
+        if (low < middle && middle <= high) return middle;
+    }
+    const U range = U(high) - U(low);
+    return static_cast<Key<T>>(U(low) + range / 2 + range % 2);
+}
+
 template <class T>
 void mark(Keys<T>& keys, const T* x, T* y, int64_t k) {
-    using U = std::make_unsigned_t<Key<T>>;
     keys.read(x);
     Key<T> low = keys.low, high = keys.high;
     int64_t above = 0;  // how many are greater than `high`
     for (int pass = 0; low < high; pass++) {
-        const U half = (U(high) - U(low)) / 2 + (U(high) - U(low)) % 2;
-        const Key<T> middle = static_cast<Key<T>>(U(low) + half);
+        const Key<T> middle = halfway<T>(low, high, pass < 12 || pass % 2);
         const int64_t count = keys.at_least(middle);
         if (count == k) return keys.write(y, middle, keys.n);
-        // That takes up to some 16 passes, unless numbers are equal or much closer than the range is wide.
+        // That takes some 7 to 14 passes, unless numbers are equal or much closer than the range is wide.
         const auto [up, down] = pass < 16 ? std::pair(middle, static_cast<Key<T>>(middle - 1)) : keys.around(middle);
         if (count > k) low = up;
         else high = down, above = count;
