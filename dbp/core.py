@@ -160,7 +160,7 @@ class Estimator(nn.Module, ABC):
     noise: Noise | None = None
     generator: torch.Generator | None = None
     repeats: bool = True  # whether `draw` gets theta once for each sample; else it makes the samples itself
-    averages: bool = False  # whether y is the mean of the samples, and has no dim for them
+    averages: bool = False  # whether y is the mean of samples that `draw` makes, and has no dim for them
     gibbs: bool = False  # whether y has probability proportional to exp <theta, y>; else it is solver(theta + noise)
 
     def forward(self, solver: Solver, theta: Tensor, instance: Any = None, target: Target = Target()) -> Draw:
@@ -187,13 +187,13 @@ class Estimator(nn.Module, ABC):
     def _decide(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
         if not self.training:
             return Draw(solver(theta, instance))
-        if self.samples is not None and self.repeats:
+        if self.samples is not None and self.repeats and not self.averages:
             theta = theta.expand(self.samples, *theta.shape)
         return self.draw(solver, theta, instance, target)
 
     @abstractmethod
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        """The decision and the surrogate, for theta that has its samples dim already, if it `repeats`."""
+        """The decision and the surrogate, for theta that has its samples dim, if `repeats` and not `averages`."""
 
     def perturb(self, solver: Solver, theta: Tensor) -> Tensor:
         """`theta + Z`, or theta itself where the estimator has no noise."""

@@ -35,7 +35,6 @@ class Perturbed(Estimator):
 
     noise: Noise
     samples: int
-    repeats = False
     averages = True
 
     def __init__(
