@@ -219,7 +219,7 @@ def runs(draw: st.DrawFn) -> dict[str, Any]:
     return {**changed, **more}
 
 
-@fuzz
+@settings(fuzz, deadline=120_000)  # an integer program for every decision takes its time
 @given(config=runs())
 def test_options_that_fit_their_types_run_or_are_refused_in_short(folder, capsys, config):
     Path("x.yaml").write_text(yaml.safe_dump(config))
