@@ -68,11 +68,12 @@ class FenchelYoung(Perturbed):
             noisy = self.move(theta, noise)
             y = solver(noisy, instance)
             value.add_(dot(noisy, y, solver.event_dim).sum(0))
-            slope.add_((self.move(torch.ones_like(theta), noise) * y if self.multiplicative else y).sum(0))
+            if self.multiplicative:
+                slope.add_((self.move(torch.ones_like(theta), noise) * y).sum(0))
             return y
 
         y = draws.total(of_rows)
-        return value / self.samples, slope / self.samples, y / self.samples
+        return value / self.samples, (slope if self.multiplicative else y) / self.samples, y / self.samples
 
     def perturb(self, solver: Solver, theta: Tensor) -> Tensor:
         return theta if self.entropic else super().perturb(solver, theta)

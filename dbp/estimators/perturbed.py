@@ -10,7 +10,7 @@ from dbp.draws import Draws
 from dbp.errors import Unsupported, UserError
 from dbp.gradients import linear_pull_back
 from dbp.noises import Normal
-from dbp.shapes import align, sum_to
+from dbp.shapes import align, leave_one_out, sum_to
 
 
 class Perturbed(Estimator):
@@ -64,16 +64,11 @@ class Perturbed(Estimator):
 
         def pullback(grad: Tensor) -> Tensor:
             reward = draws.stack(lambda rows: sum_to(y[rows] * grad, leading))  # [samples, *batch]
-            weight = align(self.less_others(reward), 1 + theta.ndim)
+            others = (reward + reward.roll(self.samples // 2, 0)) / 2 if self.antithetic else leave_one_out(reward)
+            weight = align(reward - others, 1 + theta.ndim)
             return draws.total(lambda rows: self.score(fixed, draws[rows]) * weight[rows]).div_(-self.samples)
 
         return Draw(linear_pull_back(y.mean(0), theta, pullback))
-
-    def less_others(self, reward: Tensor) -> Tensor:
-        """The reward less the mean of the others', or half the difference in a pair; the reward of a single sample."""
-        if self.antithetic:
-            return (reward - reward.roll(self.samples // 2, 0)) / 2
-        return (reward - reward.mean(0)) * (self.samples / (self.samples - 1)) if self.samples > 1 else reward
 
     def draws(self, theta: Tensor) -> Draws:
         """Z, of all samples."""
