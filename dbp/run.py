@@ -54,6 +54,7 @@ def fit(config: Mapping[str, Any], checkpoint: Path | None = None) -> Result:
         trainer = _trainer(config, place, start)
         with (
             bugs.in_short(place and place / ERROR),
+            faults.in_users_words(),  # also a loader's death, which its signal raises while the one below is at work
             _held(place, config, trainer),
             faults.in_users_words(),
             faults.scores_kept(place),

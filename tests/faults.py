@@ -68,6 +68,18 @@ class Deadly(Dataset):
         return (torch.rand(4, 1),)
 
 
+class Cut(Deadly):
+    """Fails as a loader does whose process is gone."""
+
+    def __getitem__(self, index):
+        raise ConnectionResetError("Connection reset by peer")
+
+
 class DeadlyData(SlotsData):
     def datasets(self):
         return {**super().datasets(), "train": Deadly()}
+
+
+class CutData(SlotsData):
+    def datasets(self):
+        return {**super().datasets(), "train": Cut()}

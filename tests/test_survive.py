@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from dbp import faults
 from dbp.callbacks import AtomicCheckpointIO
 from dbp.checkpoints import fault_in
 from dbp.errors import UserError
@@ -295,6 +296,15 @@ def test_what_is_not_finite_is_named_or_skipped(dbp, capsys, what, said):
 def test_a_killed_process_that_loads_data_is_explained(dbp, capsys):
     data = "data={name: 'faults:DeadlyData', items: 4, size: 60, batch_size: 10, workers: 1}"
     assert dbp("fit", *RUN, data) == 2
+    assert "a process that loads data was killed, most often because memory ran out" in capsys.readouterr().err
+
+
+def test_a_loaders_death_told_by_signal_while_another_error_is_handled_is_explained(dbp, capsys, monkeypatch):
+    def signalled(traceback):
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
+
+    monkeypatch.setattr(faults, "walk_tb", signalled)
+    assert dbp("fit", *RUN, "data={name: 'faults:CutData', items: 4, size: 60, batch_size: 10}") == 2
     assert "a process that loads data was killed, most often because memory ran out" in capsys.readouterr().err
 
 
