@@ -9,8 +9,9 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from dbp.core import Draw, without_autocast
-from dbp.draws import Draws, Rows
+from dbp.draws import Draws, Rows, cut
 from dbp.shapes import align, require_scored
+from dbp.sums import own_gradient, weighted_sum
 
 
 def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
@@ -63,14 +64,16 @@ def pull_back_draws(
 
     def per_decision(grad: Tensor) -> Tensor:
         weight = factor.pop() if factor else grad.new_ones(())
-        weights = align(weight, grad.ndim)
+        together = draws.samples is not None and weight.ndim == 0  # samples that share one loss
 
         def of_rows(rows: Rows) -> Tensor:
-            own = (grad[rows] / weights[rows]).nan_to_num_(0, 0, 0)  # 0 / 0 is 0
-            poison = 0 * grad[rows].sum()  # zero, or NaN if any gradient is not finite
-            return (weights[rows] + poison) * pullback(own, rows)
+            own, share = own_gradient(cut(grad, rows), cut(weight, rows))
+            decided = pullback(own, rows)
+            if draws.samples is None:
+                return decided * align(share, decided.ndim)
+            return weighted_sum(decided, share.expand(len(decided)) if together else share)
 
-        return finish(draws.total(of_rows, whole=weight.ndim == 0))  # what shares one loss stays together
+        return finish(draws.total(of_rows, whole=together))
 
     return Draw(_PullBack.apply(y.detach(), theta, per_decision, True), lambda losses: _record(losses, factor))
 
@@ -83,7 +86,12 @@ def linear_pull_back(y: Tensor, theta: Tensor, pullback: Callable[[Tensor], Tens
 
 @torch.compiler.disable
 def _record(losses: Tensor, factor: list[Tensor]) -> Tensor:
-    return _Record.apply(losses, factor)
+    def note(grad: Tensor) -> None:
+        factor[:] = [grad.detach()]
+
+    if losses.requires_grad:
+        losses.register_hook(note)
+    return losses
 
 
 class _StraightThrough(Function):
@@ -117,15 +125,3 @@ class _PullBack(Function):
         _ = ctx.saved_tensors  # raises if y has been written into since
         with without_autocast(grad.device.type):  # as in the forward pass
             return None, ctx.pullback(grad), None, None
-
-
-class _Record(Function):
-    @staticmethod
-    def forward(ctx: Any, losses: Tensor, factor: list[Tensor]) -> Tensor:
-        ctx.factor = factor
-        return losses.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        ctx.factor[:] = [grad.detach()]
-        return grad, None

@@ -28,21 +28,17 @@ class Counted(Noise):
     def sample(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
         if not _has_kernel(like):
             return self.draw(like, generator)
-        return self._counted(like, generator)(0, like.numel()).view(like.shape)
+        return self._counted(like.detach(), _key(generator), 0)
 
     def stream(self, like: Tensor, generator: torch.Generator | None = None) -> Callable[[int, int], Tensor]:
         if not _has_kernel(like) or type(self).sample is not Counted.sample:  # a subclass may draw its own way
             return super().stream(like, generator)
-        return self._counted(like, generator)
+        key, one = _key(generator), like.new_empty(())
+        return lambda begin, end: self._counted(one.expand(end - begin), key, begin)
 
-    def _counted(self, like: Tensor, generator: torch.Generator | None) -> Callable[[int, int], Tensor]:
-        key, table = torch.empty((), dtype=torch.int64).random_(generator=generator), self.table(like)
-
-        def make(begin: int, end: int) -> Tensor:
-            z = numbers(like.new_empty(()).expand(end - begin), key, self.kernel, begin, table)
-            return z if self.scale == 1 else z.mul_(self.scale)
-
-        return make
+    def _counted(self, like: Tensor, key: Tensor, begin: int) -> Tensor:
+        z = numbers(like, key, self.kernel, begin, self.table(like))
+        return z if self.scale == 1 else z.mul_(self.scale)
 
     @abstractmethod
     def draw(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -57,10 +53,7 @@ class Counted(Noise):
 def numbers(like: Tensor, key: Tensor, kernel: str, begin: int, table: Tensor | None) -> Tensor:
     """As many numbers of the key's stream as `like` has, from `begin` on, of scale one."""
     z = torch.empty_like(like, memory_format=torch.contiguous_format)
-    if table is None:
-        native.call(kernel, (z,), int(key), begin, z.numel())
-    else:
-        native.call(kernel, (z, table), int(key), begin, z.numel(), len(table), _LIMIT)
+    native.call(kernel, (z,) if table is None else (z, table), int(key), begin, z.numel())
     return z
 
 
@@ -139,9 +132,9 @@ class SumOfGamma(Counted):
         Z = (scale / k) (sum_{i=1..terms} G_i - log(terms)),    G_i ~ Gamma(shape 1/k, scale k/i)
 
     so that a k-subset's perturbed score is perturbed by one Gumbel(scale). Some published snippets invert the rate of
-    the Gamma and draw far too little noise. Drawn exactly up to linear interpolation in a table of 8,193 quantiles on
-    the axis of a standard normal, which is beyond 6 sigma (2e-9 of the mass) clipped; ten Gamma draws cost 100 times
-    as much. Source: Niepert, Minervini, Franceschi, "Implicit MLE", NeurIPS 2021, section 3.4.
+    the Gamma and draw far too little noise. Drawn exactly up to linear interpolation between quantiles, 128 to an
+    octave of the probability to the nearer end, which is at least 2^-33; ten Gamma draws cost 100 times as much.
+    Source: Niepert, Minervini, Franceschi, "Implicit MLE", NeurIPS 2021, section 3.4.
 
     Args:
         scale: the temperature tau.
@@ -151,28 +144,45 @@ class SumOfGamma(Counted):
 
     k: float = 10
     terms: int = 10
-    kernel = "normal_table"
+    kernel = "quantiles"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (self.k > 0 and self.terms >= 1):
             raise UserError(f"SumOfGamma: k must be positive and terms at least 1, got k={self.k}, terms={self.terms}")
+        if self.terms / self.k > 500:
+            raise UserError(f"SumOfGamma: terms / k must be at most 500, got terms={self.terms}, k={self.k}")
 
     def draw(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
         table = self.table(like)
-        middle = (len(table) - 1) / 2  # the node of z = 0
-        position = torch.empty_like(like).normal_(middle, middle / _LIMIT, generator=generator)
-        position = position.clamp(0, len(table) - 1.001)
-        left = position.to(torch.int32)
-        fraction, index = position.sub_(left), left.flatten()
-        low, high = (table.index_select(0, i).view_as(like) for i in (index, index + 1))
-        return torch.lerp(low, high, fraction).mul_(self.scale)
+        word = torch.int64 if table.dtype == torch.float64 else torch.int32
+        random = torch.empty_like(like, dtype=word).random_(torch.iinfo(word).min, None, generator=generator)
+        place, rest = _place(random, table.dtype)
+        nodes = table.flatten(0, 1).index_select(0, place.flatten()).view(*like.shape, 2)
+        return torch.addcmul(nodes[..., 0], rest, nodes[..., 1]).mul_(self.scale).to(like.dtype)
 
     def table(self, like: Tensor) -> Tensor:
-        return _quantiles(self.k, self.terms, like.dtype, like.device)
+        return _quantiles(self.k, self.terms, torch.promote_types(like.dtype, torch.float32), like.device)
 
 
-_LIMIT = 6  # the table's end, in standard deviations of the normal that indexes it
+_OCTAVES, _EACH = 32, 128  # of the table, and nodes to an octave: as in native/src/noise.cpp
+
+
+def _place(word: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The node before the probability that a random word stands for, lower half then upper, and how far it is past."""
+    mantissa, bias = (23, 127) if dtype == torch.float32 else (52, 1023)
+    each = int(math.log2(_EACH))
+    upper = word >> (torch.iinfo(word.dtype).bits - 1)  # -1 in the upper half
+    nearer = word ^ upper
+    from_end = nearer.to(dtype) if dtype == torch.float32 else (nearer >> 12).to(dtype) * 2.0**-20
+    bits = (from_end + 0.5).view(word.dtype)  # of 2^32 times the probability, 1/2 to 2^31
+    node = (bits >> (mantissa - each)) - (bias - 1 << each) + (upper & (_OCTAVES * _EACH + 1))
+    past = (bits << each & (1 << mantissa) - 1 | bias << mantissa).view(dtype) - 1
+    return node, past
+
+
+def _key(generator: torch.Generator | None) -> Tensor:
+    return torch.empty((), dtype=torch.int64).random_(generator=generator)
 
 
 def _has_kernel(like: Tensor) -> bool:
@@ -187,20 +197,24 @@ def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
 @torch.compiler.disable  # NumPy and SciPy, once
 @lru_cache(maxsize=32)
 def _quantiles(k: float, terms: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The quantiles at equal steps of a standard normal from -6 to 6."""
+    """`[2, nodes, 2]`: of each half the quantiles, from its end to the median, with the rise to the next."""
     import numpy as np
     from scipy.interpolate import PchipInterpolator
     from scipy.special import gammainc, gammaincc, ndtri
 
     weights, shape, rate = _mixture(k, terms)
-    x = np.concatenate([np.geomspace(1e-14, 1e-2, 500), np.geomspace(1e-2, 50 * k, 1500)[1:]])
+    end = 1 + math.log(terms) + 50 * k + 20 * math.sqrt(k)
+    x = np.concatenate([np.geomspace(1e-14, 1e-2, 500), np.geomspace(1e-2, end, 1500)[1:]])
     below = sum(w * gammainc(shape + j, x * rate) for j, w in enumerate(weights) if w > 1e-18)
     above = sum(w * gammaincc(shape + j, x * rate) for j, w in enumerate(weights) if w > 1e-18)
     normal = np.where(below < 0.5, ndtri(np.maximum(below, 1e-300)), -ndtri(np.clip(above, 1e-300, 1)))
     keep = np.concatenate([[True], np.diff(normal) > 1e-9]) & np.isfinite(normal)
-    nodes = np.linspace(-_LIMIT, _LIMIT, 8193).clip(normal[keep][0], normal[keep][-1])
-    total = np.exp(PchipInterpolator(normal[keep], np.log(x[keep]))(nodes))
-    return torch.tensor((total - math.log(terms)) / k, dtype=dtype, device=device)
+    total = PchipInterpolator(normal[keep], np.log(x[keep]))
+    octave = 2.0 ** np.arange(-_OCTAVES - 1, -1)
+    p = np.append(np.outer(octave, 1 + np.arange(_EACH) / _EACH).ravel(), 0.5)
+    nodes = np.stack([ndtri(p), -ndtri(p)]).clip(normal[keep][0], normal[keep][-1])
+    value = (np.exp(total(nodes)) - math.log(terms)) / k
+    return torch.tensor(np.stack([value, np.diff(value, append=value[:, -1:])], -1), dtype=dtype, device=device)
 
 
 def _mixture(k: float, terms: int):
@@ -213,7 +227,8 @@ def _mixture(k: float, terms: int):
 
     index = np.arange(1, terms + 1)
     ratio = 1 - index / terms  # of each scale to the smallest, k / terms
-    length = 60 * terms
+    mean, deviation = (ratio / (1 - ratio)).sum() / k, math.sqrt((ratio / (1 - ratio) ** 2).sum() / k)
+    length = int(mean + 12 * deviation) + 60 * terms
     drift = (ratio[:, None] ** np.arange(1, length + 1)).sum(0) / k
     weights = np.zeros(length)
     weights[0] = np.prod((index / terms) ** (1 / k))

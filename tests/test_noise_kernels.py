@@ -18,7 +18,7 @@ NOISES: dict[str, Counted] = {
     "normal": Normal(),
     "gumbel": Gumbel(),
     "logistic": Logistic(),
-    "normal_table": SumOfGamma(),
+    "quantiles": SumOfGamma(),
 }
 names = pytest.mark.parametrize("name", NOISES)
 dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -62,13 +62,17 @@ def numbers(name, dtype, key, begin, n):
     return noises.numbers(like, torch.tensor(key), noise.kernel, begin, noise.table(like))
 
 
-def expected(name, dtype, key, chunks):
-    """The first numbers of a stream, in float64, 64 blocks at a time."""
+def words_of(dtype, key, chunks):
+    """The first words of a stream, `[chunk, word, block]`, 64 blocks to a chunk."""
     block = np.arange(64 * chunks, dtype=np.uint64)
     words = threefry([block & 0xFFFFFFFF, block >> 32, 0, 0], [key & 0xFFFFFFFF, key >> 32, 0, 0])
-    words = np.stack(words).reshape(4, chunks, 64).transpose(1, 0, 2)  # [chunk, word, block]
-    if dtype == torch.float64:
-        words = words[:, 2:] << 32 | words[:, :2]
+    words = np.stack(words).reshape(4, chunks, 64).transpose(1, 0, 2)
+    return words if dtype == torch.float32 else words[:, 2:] << 32 | words[:, :2]
+
+
+def expected(name, dtype, key, chunks):
+    """The first numbers of a stream, in float64."""
+    words = words_of(dtype, key, chunks)
     bits, kept = (32, 32) if dtype == torch.float32 else (64, 52)
     below = words < 1 << bits - 1
     nearer = np.where(below, words, ~words & (1 << bits) - 1)
@@ -78,15 +82,17 @@ def expected(name, dtype, key, chunks):
         z = np.where(below, -1, 1) * (1 - 2 * p)
     elif name == "gumbel":
         z = -np.log(exponential)
+    elif name == "quantiles":
+        nodes = np.append(np.outer(2.0 ** np.arange(-33, -1), 1 + np.arange(128) / 128), 0.5)
+        table = _quantiles(10, 10, torch.float64, torch.device("cpu"))[..., 0].numpy()
+        at_least = p if dtype == torch.float32 else p - 2.0**-53 + 2.0**-33
+        z = np.where(below, *(np.interp(at_least, nodes, half) for half in table))
     elif name == "logistic":
         z = np.where(below, 1, -1) * (np.log(p) - np.log1p(-p))
     else:
         even, odd = slice(0, None, 2), slice(1, None, 2)
         length, angle = np.sqrt(2 * exponential[:, even]), words[:, odd].astype(np.float64) * (2 * math.pi / 2.0**bits)
         z = np.stack([length * np.cos(angle), length * np.sin(angle)], 2)
-    if name == "normal_table":
-        table = _quantiles(10, 10, torch.float64, torch.device("cpu")).numpy()
-        z = np.interp(z, np.linspace(-6, 6, len(table)), table)
     return z.ravel()
 
 
@@ -94,8 +100,21 @@ def expected(name, dtype, key, chunks):
 @dtypes
 def test_the_numbers_are_those_functions_of_the_words(name, dtype):
     z = numbers(name, dtype, KEY, 0, 100 * (256 if dtype == torch.float32 else 128)).double().numpy()
-    tolerance = (2e-6 if name != "normal_table" else 1e-4) if dtype == torch.float32 else 1e-13
+    tolerance = (2e-6 if name != "quantiles" else 1e-5) if dtype == torch.float32 else 1e-13
     np.testing.assert_allclose(z, expected(name, dtype, KEY, 100), rtol=tolerance, atol=tolerance)
+
+
+@dtypes
+def test_torch_makes_the_same_quantiles_of_the_same_words(dtype, monkeypatch):
+    word = torch.int32 if dtype == torch.float32 else torch.int64
+    words = torch.from_numpy(words_of(dtype, KEY, 40).astype(f"u{word.itemsize}").view(f"i{word.itemsize}")).flatten()
+    extremes = torch.tensor([0, 1, -1, -2, torch.iinfo(word).max, torch.iinfo(word).min], dtype=word)
+    monkeypatch.setattr(torch.Tensor, "random_", lambda self, *_, **__: self.copy_(torch.cat([words, extremes])))
+    z = SumOfGamma().draw(torch.empty(len(words) + 6, dtype=dtype), None)
+    torch.testing.assert_close(z[:-6], numbers("quantiles", dtype, KEY, 0, len(words)), rtol=1e-6, atol=1e-8)
+    lowest, _, highest, _, *medians = z[-6:]
+    assert (lowest, highest) == (z.min(), z.max())
+    assert medians[0] == pytest.approx(medians[1].item(), abs=1e-7)
 
 
 @names
@@ -123,8 +142,8 @@ def test_threads_and_instruction_sets_agree(name, dtype):
     plain = ctypes.CDLL(str(kernels._path("kernels")))
     function = getattr(plain, f"dbp_{name}_{native.library._SUFFIX[dtype]}")
     z, table = torch.empty(n, dtype=dtype), _quantiles(10, 10, dtype, once.device)
-    pointers = [z.data_ptr(), table.data_ptr()] if name == "normal_table" else [z.data_ptr()]
-    sizes = [KEY, 5, n, *([len(table), 6] if name == "normal_table" else []), 1]
+    pointers = [z.data_ptr(), table.data_ptr()] if name == "quantiles" else [z.data_ptr()]
+    sizes = [KEY, 5, n, 1]
     function(*map(ctypes.c_void_p, pointers), *map(ctypes.c_int64, sizes))
     assert torch.equal(z, once)
 
@@ -160,7 +179,7 @@ def test_neighbouring_numbers_and_keys_are_not_correlated():
 def test_the_operator_keeps_torchs_rules():
     like, key = torch.empty(5), torch.tensor(KEY)
     torch.library.opcheck(torch.ops.dbp.numbers.default, (like, key, "normal", 3, None))
-    torch.library.opcheck(torch.ops.dbp.numbers.default, (like, key, "normal_table", 3, SumOfGamma().table(like)))
+    torch.library.opcheck(torch.ops.dbp.numbers.default, (like, key, "quantiles", 3, SumOfGamma().table(like)))
 
 
 @names

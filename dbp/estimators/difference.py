@@ -40,9 +40,8 @@ class Blackbox(Estimator):
         width = self.lam * (2 if self.two_sided else 1)
 
         def pullback(grad: Tensor) -> Tensor:
-            step = grad.mul_(self.lam)
-            more = solver(fixed + step, instance) if self.two_sided else y
-            return (more - solver(torch.sub(fixed, step, out=step), instance)).div_(width)
+            more = solver(fixed.add(grad, alpha=self.lam), instance) if self.two_sided else y
+            return (more - solver(fixed.sub(grad, alpha=self.lam), instance)).div_(width)
 
         return pull_back(y, theta, pullback)
 

@@ -70,7 +70,7 @@ class FenchelYoung(Perturbed):
             value.add_(dot(noisy, y, solver.event_dim).sum(0))
             if self.multiplicative:
                 slope.add_((self.move(torch.ones_like(theta), noise) * y).sum(0))
-            return y
+            return y.sum(0)
 
         y = draws.total(of_rows)
         return value / self.samples, (slope if self.multiplicative else y) / self.samples, y / self.samples

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from dbp.core import Draw, Estimator, Noise, Solver, Target
-from dbp.draws import Draws
+from dbp.draws import Draws, cut
 from dbp.errors import Unsupported, UserError
 from dbp.gradients import linear_pull_back
 from dbp.noises import Normal
-from dbp.shapes import align, leave_one_out, sum_to
+from dbp.shapes import leave_one_out
+from dbp.sums import inner, weighted_sum
 
 
 class Perturbed(Estimator):
@@ -55,18 +56,22 @@ class Perturbed(Estimator):
             )
         self.noise, self.samples = noise, samples
         self.multiplicative, self.antithetic = multiplicative, antithetic
+        self._scored: Noise | None = None
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        self.noise.score(theta.new_zeros(1))  # raises now, not in the backward pass, if there is no density
+        if self.noise is not self._scored:
+            self.noise.score(theta.new_zeros(1))  # raises now, not in the backward pass, if there is no density
+            self._scored = self.noise
         fixed, draws = theta.detach(), self.draws(theta)
         y = draws.stack(lambda rows: solver(self.move(fixed, draws[rows]), instance))  # [samples, *batch, *out]
         leading = 1 + theta.ndim - solver.event_dim
 
         def pullback(grad: Tensor) -> Tensor:
-            reward = draws.stack(lambda rows: sum_to(y[rows] * grad, leading))  # [samples, *batch]
+            reward = inner(y, grad, leading)  # [samples, *batch]
             others = (reward + reward.roll(self.samples // 2, 0)) / 2 if self.antithetic else leave_one_out(reward)
-            weight = align(reward - others, 1 + theta.ndim)
-            return draws.total(lambda rows: self.score(fixed, draws[rows]) * weight[rows]).div_(-self.samples)
+            weight = reward - others
+            total = draws.total(lambda rows: weighted_sum(self.score(fixed, draws[rows]), cut(weight, rows)))
+            return total.div_(-self.samples)
 
         return Draw(linear_pull_back(y.mean(0), theta, pullback))
 

@@ -30,13 +30,18 @@ using Integers = const int64_t*;
      Size neighbours, Size sweep, Size threads)
 
 #define NOISE(T) (T* z, Size key, Size offset, Size n, Size threads)
-#define NOISE_TABLE(T) (T* z, const T* value, Size key, Size offset, Size n, Size nodes, Size end, Size threads)
+#define NOISE_TABLE(T) (T* z, const T* node, Size key, Size offset, Size n, Size threads)
+#define GRADIENT(T) (const T* grad, const T* weight, T* own, Size rows, Size n, Size threads)
+#define SUMS(T) (const T* x, const T* y, T* out, Size samples, Size rows, Size n, Size threads)
 
 KERNEL(uniform, NOISE, (z, key, offset, n, threads))
 KERNEL(normal, NOISE, (z, key, offset, n, threads))
 KERNEL(gumbel, NOISE, (z, key, offset, n, threads))
 KERNEL(logistic, NOISE, (z, key, offset, n, threads))
-KERNEL(normal_table, NOISE_TABLE, (z, value, key, offset, n, nodes, end, threads))
+KERNEL(quantiles, NOISE_TABLE, (z, node, key, offset, n, threads))
+KERNEL(own_gradient, GRADIENT, (grad, weight, own, rows, n, threads))
+KERNEL(weighted_sum, SUMS, (x, y, out, samples, rows, n, threads))
+KERNEL(inner, SUMS, (x, y, out, samples, rows, n, threads))
 KERNEL(one_hot, ROWS, (x, y, rows, n, threads))
 KERNEL(finite, FLAT, (x, n))
 KERNEL(rank, ROWS, (x, y, rows, n, threads))
@@ -100,14 +105,14 @@ int64_t rows(double nanoseconds_per_row, bool many) {
 template <class T>
 void noise(bool many) {
     const int64_t key = dice(), offset = upto(0, 1) ? upto(0, 600) : upto(0, INT64_MAX / 2);
-    const std::vector<T> table(upto(2, 50)), room(many ? 300'000 : upto(0, 600));
-    const int64_t n = room.size(), nodes = table.size();
+    const std::vector<T> table(4 * (32 * 128 + 1)), room(many ? 300'000 : upto(0, 600));
+    const int64_t n = room.size();
     both("uniform", room, ZERO, [&](auto*, auto* z, int64_t t) { return uniform(z, key, offset, n, t); });
     both("normal", room, ZERO, [&](auto*, auto* z, int64_t t) { return normal(z, key, offset, n, t); });
     both("gumbel", room, ZERO, [&](auto*, auto* z, int64_t t) { return gumbel(z, key, offset, n, t); });
     both("logistic", room, ZERO, [&](auto*, auto* z, int64_t t) { return logistic(z, key, offset, n, t); });
-    both("normal_table", room, ZERO, [&](auto*, auto* z, int64_t t) {
-        return normal_table(z, table.data(), key, offset, n, nodes, upto(1, 6), t);
+    both("quantiles", room, ZERO, [&](auto*, auto* z, int64_t t) {
+        return quantiles(z, table.data(), key, offset, n, t);
     });
 }
 
@@ -120,6 +125,14 @@ void round(int kind, bool many) {
     both("one_hot", scores<T>(r * n, kind), kind, [&](auto* x, auto* y, int64_t t) { return one_hot(x, y, r, n, t); });
     both("finite", scores<T>(r * n, kind), kind, [&](auto* x, auto*, int64_t) { return finite(x, r * n); });
     both("rank", scores<T>(r * n, kind), kind, [&](auto* x, auto* y, int64_t t) { return rank(x, y, r, n, t); });
+
+    const std::vector<T> weight = scores<T>(few * r * n, kind == HUGE_ ? NORMAL : kind);
+    both("own_gradient", scores<T>(r * n, kind), kind,
+         [&](auto* x, auto* y, int64_t t) { return own_gradient(x, weight.data(), y, r, n, t); });
+    both("weighted_sum", scores<T>(few * r * n, kind), kind,
+         [&](auto* x, auto* y, int64_t t) { return weighted_sum(x, weight.data(), y, few, r, n, t); });
+    both("inner", scores<T>(few * r * n, kind), kind,
+         [&](auto* x, auto* y, int64_t t) { return inner(x, weight.data(), y, few, r, n, t); });
 
     r = rows(20 * few * m, many);
     both("matching", scores<T>(r * few * m, kind), kind,

@@ -198,22 +198,27 @@ struct Normal {
     }
 };
 
-// A function of a normal variable: linear between `nodes` values at equal steps from -end to end.
+// Quantiles of any law, linear between nodes: 128 to an octave of the probability to the nearer end, from 2^-33 to 1/2.
+// `node` has of each its value and the rise to the next, of the lower half and then of the upper one.
 template <class T>
-struct NormalTable {
-    const T* value;
-    int64_t nodes;
-    T end;
-    void operator()(const Word<T>* w, T* z) const {
-        Normal<T>()(w, z);
-        const int32_t last = static_cast<int32_t>(nodes) - 1;
-        const T middle = static_cast<T>(last) / 2, steps = middle / end;
+struct Quantiles {
+    static constexpr int MANTISSA = sizeof(T) == 4 ? 23 : 52, EACH_OCTAVE = 7, REST = MANTISSA - EACH_OCTAVE;
+    static constexpr Word<T> NODES = 32 * (1 << EACH_OCTAVE) + 1;
+    const T* node;
+    void operator()(const Word<T>* __restrict w, T* __restrict z) const {
+        constexpr T first = static_cast<T>(0.5), one = 1;
+        Word<T> place[CHUNK<T>];
         for (int i = 0; i < CHUNK<T>; i++) {
-            const T at = std::max(T(0), std::min(static_cast<T>(last), middle + steps * z[i]));
-            const int32_t left = std::min(static_cast<int32_t>(at), last - 1);
-            z[i] = value[left] + (at - static_cast<T>(left)) * (value[left + 1] - value[left]);
+            const auto upper = static_cast<Word<T>>(static_cast<Signed<T>>(w[i]) >> (BITS<T> - 1));
+            const auto u = bits<Word<T>>(from_end(static_cast<Signed<T>>(w[i] ^ upper)));
+            place[i] = (u >> REST) - (bits<Word<T>>(first) >> REST) + (upper & NODES);
+            z[i] = bits<T>((u & ((Word<T>{1} << REST) - 1)) << EACH_OCTAVE | bits<Word<T>>(one)) - one;
         }
+        for (int i = 0; i < CHUNK<T>; i++) z[i] = node[2 * place[i]] + z[i] * node[2 * place[i] + 1];
     }
+    // 2^32 times the probability, 1/2 to 2^31, of the bits but the first.
+    static DBP_INLINE float from_end(int32_t s) { return number(s) + 0.5f; }
+    static DBP_INLINE double from_end(int64_t s) { return number(s >> 12) * 0x1p-20 + 0.5; }
 };
 
 // Numbers `offset` to `offset + n` of the key's stream.
@@ -248,11 +253,11 @@ DBP_NOISE(normal, Normal)
 DBP_NOISE(gumbel, Gumbel)
 DBP_NOISE(logistic, Logistic)
 
-DBP_EXPORT int64_t dbp_normal_table_f32(float* z, const float* value, int64_t key, int64_t offset, int64_t n,
-                                        int64_t nodes, int64_t end, int64_t threads) {
-    return fill(z, key, offset, n, threads, NormalTable<float>{value, nodes, static_cast<float>(end)});
+DBP_EXPORT int64_t dbp_quantiles_f32(float* z, const float* node, int64_t key, int64_t offset, int64_t n,
+                                     int64_t threads) {
+    return fill(z, key, offset, n, threads, Quantiles<float>{node});
 }
-DBP_EXPORT int64_t dbp_normal_table_f64(double* z, const double* value, int64_t key, int64_t offset, int64_t n,
-                                        int64_t nodes, int64_t end, int64_t threads) {
-    return fill(z, key, offset, n, threads, NormalTable<double>{value, nodes, static_cast<double>(end)});
+DBP_EXPORT int64_t dbp_quantiles_f64(double* z, const double* node, int64_t key, int64_t offset, int64_t n,
+                                     int64_t threads) {
+    return fill(z, key, offset, n, threads, Quantiles<double>{node});
 }
