@@ -138,6 +138,11 @@ def without_autocast(device: str) -> AbstractContextManager[Any]:
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
+def widened(theta: Tensor) -> Tensor:
+    """Scores in float32 or more."""
+    return theta if theta.dtype == torch.float32 else theta.to(torch.promote_types(theta.dtype, torch.float32))
+
+
 def unchanged(losses: Tensor) -> Tensor:
     """The surrogate of an estimator whose gradient needs nothing but autograd through y."""
     return losses
@@ -178,8 +183,7 @@ class Estimator(nn.Module, ABC):
         """
         device = theta.device.type
         with without_autocast(device):
-            scores = theta.to(torch.promote_types(theta.dtype, torch.float32))
-            y, surrogate = self._decide(solver, scores, instance, target)
+            y, surrogate = self._decide(solver, widened(theta), instance, target)
         if not torch.is_autocast_enabled(device):
             y = y.to(theta.dtype)
         return Draw(y, lambda losses: surrogate(_of_leading_dims(losses, y)))
@@ -203,8 +207,7 @@ class Estimator(nn.Module, ABC):
     def sample(self, solver: Solver, theta: Tensor, instance: Any = None) -> Tensor:
         """A decision as training draws it, `solver(theta + Z)`, in eval mode too; no gradient."""
         with without_autocast(theta.device.type):
-            scores = theta.to(torch.promote_types(theta.dtype, torch.float32))
-            return solver(self.perturb(solver, scores), instance).to(theta.dtype)
+            return solver(self.perturb(solver, widened(theta)), instance).to(theta.dtype)
 
 
 def _of_leading_dims(losses: Tensor, y: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from dbp.core import Noise
 
 Rows = slice | EllipsisType  # of the samples dim; `...` for everything
 _NUMBERS = 2**18  # of a slice: what is made of 1 MB of floats stays in the cache
-_KEPT = 2**20  # as few numbers of noise are kept: to make them again takes longer
+_KEPT = 2**22  # as few numbers of noise, 16 MB of floats, are kept: to make them again takes longer
 
 
 class Draws:

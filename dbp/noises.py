@@ -70,7 +70,7 @@ class Normal(Counted):
         return -0.5 * (value / self.scale).square() - math.log(self.scale * math.sqrt(2 * math.pi))
 
     def score(self, value: Tensor) -> Tensor:
-        return value.detach() / -(self.scale**2)
+        return -value.detach() if self.scale == 1 else value.detach() / -(self.scale**2)
 
 
 class Gumbel(Counted):

@@ -10,7 +10,6 @@ from dbp.draws import Draws, cut
 from dbp.errors import Unsupported, UserError
 from dbp.gradients import linear_pull_back
 from dbp.noises import Normal
-from dbp.shapes import leave_one_out
 from dbp.sums import inner, weighted_sum
 
 
@@ -67,13 +66,16 @@ class Perturbed(Estimator):
         leading = 1 + theta.ndim - solver.event_dim
 
         def pullback(grad: Tensor) -> Tensor:
-            reward = inner(y, grad, leading)  # [samples, *batch]
-            others = (reward + reward.roll(self.samples // 2, 0)) / 2 if self.antithetic else leave_one_out(reward)
-            weight = reward - others
-            total = draws.total(lambda rows: weighted_sum(self.score(fixed, draws[rows]), cut(weight, rows)))
-            return total.div_(-self.samples)
+            weight = self.weight(inner(y, grad, leading))
+            return draws.total(lambda rows: weighted_sum(self.score(fixed, draws[rows]), cut(weight, rows)))
 
         return Draw(linear_pull_back(y.mean(0), theta, pullback))
+
+    def weight(self, reward: Tensor) -> Tensor:
+        """Minus what each sample's reward is above that of the others or of its pair, divided by how many samples."""
+        if self.antithetic:
+            return (reward.roll(self.samples // 2, 0) - reward) / (2 * self.samples)
+        return (reward.mean(0) - reward) / (self.samples - 1) if self.samples > 1 else -reward
 
     def draws(self, theta: Tensor) -> Draws:
         """Z, of all samples."""
