@@ -8,7 +8,7 @@ from torch import Tensor
 from dbp.core import Draw, Estimator, Noise, Solver, Target
 from dbp.draws import Draws, Rows
 from dbp.errors import UserError
-from dbp.gradients import pull_back, pull_back_draws
+from dbp.gradients import pull_back_draws
 from dbp.noises import Gumbel
 
 
@@ -39,11 +39,11 @@ class Blackbox(Estimator):
         y = solver(fixed, instance)
         width = self.lam * (2 if self.two_sided else 1)
 
-        def pullback(grad: Tensor) -> Tensor:
+        def pullback(grad: Tensor, rows: Rows) -> Tensor:
             more = solver(fixed.add(grad, alpha=self.lam), instance) if self.two_sided else y
             return (more - solver(fixed.sub(grad, alpha=self.lam), instance)).div_(width)
 
-        return pull_back(y, theta, pullback)
+        return pull_back_draws(y, theta, Draws(fixed, None, None), pullback)
 
 
 class IMLE(Estimator):
