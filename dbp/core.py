@@ -184,7 +184,7 @@ class Estimator(nn.Module, ABC):
         device = theta.device.type
         with without_autocast(device):
             y, surrogate = self._decide(solver, widened(theta), instance, target)
-        if not torch.is_autocast_enabled(device):
+        if y.dtype != theta.dtype and not torch.is_autocast_enabled(device):
             y = y.to(theta.dtype)
         return Draw(y, lambda losses: surrogate(_of_leading_dims(losses, y)))
 

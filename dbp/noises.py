@@ -4,7 +4,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import ClassVar
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from dbp import native
 from dbp.core import Noise
 from dbp.errors import UserError
+from dbp.quantiles import of_sum_of_gamma, place
 
 
 class Counted(Noise):
@@ -157,28 +157,12 @@ class SumOfGamma(Counted):
         table = self.table(like)
         word = torch.int64 if table.dtype == torch.float64 else torch.int32
         random = torch.empty_like(like, dtype=word).random_(torch.iinfo(word).min, None, generator=generator)
-        place, rest = _place(random, table.dtype)
-        nodes = table.flatten(0, 1).index_select(0, place.flatten()).view(*like.shape, 2)
-        return torch.addcmul(nodes[..., 0], rest, nodes[..., 1]).mul_(self.scale).to(like.dtype)
+        node, past = place(random, table.dtype)
+        nodes = table.flatten(0, 1).index_select(0, node.flatten()).view(*like.shape, 2)
+        return torch.addcmul(nodes[..., 0], past, nodes[..., 1]).mul_(self.scale).to(like.dtype)
 
     def table(self, like: Tensor) -> Tensor:
-        return _quantiles(self.k, self.terms, torch.promote_types(like.dtype, torch.float32), like.device)
-
-
-_OCTAVES, _EACH = 32, 128  # of the table, and nodes to an octave: as in native/src/noise.cpp
-
-
-def _place(word: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The node before the probability that a random word stands for, lower half then upper, and how far it is past."""
-    mantissa, bias = (23, 127) if dtype == torch.float32 else (52, 1023)
-    each = int(math.log2(_EACH))
-    upper = word >> (torch.iinfo(word.dtype).bits - 1)  # -1 in the upper half
-    nearer = word ^ upper
-    from_end = nearer.to(dtype) if dtype == torch.float32 else (nearer >> 12).to(dtype) * 2.0**-20
-    bits = (from_end + 0.5).view(word.dtype)  # of 2^32 times the probability, 1/2 to 2^31
-    node = (bits >> (mantissa - each)) - (bias - 1 << each) + (upper & (_OCTAVES * _EACH + 1))
-    past = (bits << each & (1 << mantissa) - 1 | bias << mantissa).view(dtype) - 1
-    return node, past
+        return of_sum_of_gamma(self.k, self.terms, torch.promote_types(like.dtype, torch.float32), like.device)
 
 
 def _key(generator: torch.Generator | None) -> Tensor:
@@ -192,46 +176,3 @@ def _has_kernel(like: Tensor) -> bool:
 def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
     """Uniform on the open interval (0, 1), so that its log and logit are finite."""
     return torch.empty_like(like).uniform_(torch.finfo(like.dtype).tiny, 1, generator=generator)
-
-
-@torch.compiler.disable  # NumPy and SciPy, once
-@lru_cache(maxsize=32)
-def _quantiles(k: float, terms: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """`[2, nodes, 2]`: of each half the quantiles, from its end to the median, with the rise to the next."""
-    import numpy as np
-    from scipy.interpolate import PchipInterpolator
-    from scipy.special import gammainc, gammaincc, ndtri
-
-    weights, shape, rate = _mixture(k, terms)
-    end = 1 + math.log(terms) + 50 * k + 20 * math.sqrt(k)
-    x = np.concatenate([np.geomspace(1e-14, 1e-2, 500), np.geomspace(1e-2, end, 1500)[1:]])
-    below = sum(w * gammainc(shape + j, x * rate) for j, w in enumerate(weights) if w > 1e-18)
-    above = sum(w * gammaincc(shape + j, x * rate) for j, w in enumerate(weights) if w > 1e-18)
-    normal = np.where(below < 0.5, ndtri(np.maximum(below, 1e-300)), -ndtri(np.clip(above, 1e-300, 1)))
-    keep = np.concatenate([[True], np.diff(normal) > 1e-9]) & np.isfinite(normal)
-    total = PchipInterpolator(normal[keep], np.log(x[keep]))
-    octave = 2.0 ** np.arange(-_OCTAVES - 1, -1)
-    p = np.append(np.outer(octave, 1 + np.arange(_EACH) / _EACH).ravel(), 0.5)
-    nodes = np.stack([ndtri(p), -ndtri(p)]).clip(normal[keep][0], normal[keep][-1])
-    value = (np.exp(total(nodes)) - math.log(terms)) / k
-    return torch.tensor(np.stack([value, np.diff(value, append=value[:, -1:])], -1), dtype=dtype, device=device)
-
-
-def _mixture(k: float, terms: int):
-    """`sum_i Gamma(1/k, scale k/i)` is Gamma(shape + J, scale 1/rate), J with these probabilities.
-
-    J is a sum of negative binomials, its distribution computed by the recursion of Moschopoulos, "The distribution of
-    the sum of independent gamma random variables", Annals of the Institute of Statistical Mathematics 37, 1985.
-    """
-    import numpy as np
-
-    index = np.arange(1, terms + 1)
-    ratio = 1 - index / terms  # of each scale to the smallest, k / terms
-    mean, deviation = (ratio / (1 - ratio)).sum() / k, math.sqrt((ratio / (1 - ratio) ** 2).sum() / k)
-    length = int(mean + 12 * deviation) + 60 * terms
-    drift = (ratio[:, None] ** np.arange(1, length + 1)).sum(0) / k
-    weights = np.zeros(length)
-    weights[0] = np.prod((index / terms) ** (1 / k))
-    for j in range(1, length):
-        weights[j] = drift[:j] @ weights[j - 1 :: -1] / j
-    return weights, terms / k, terms / k

@@ -9,7 +9,8 @@ import torch
 from scipy import stats
 
 from dbp import kernels, native, noises
-from dbp.noises import Counted, Gumbel, Logistic, Normal, SumOfGamma, Uniform, _quantiles
+from dbp.noises import Counted, Gumbel, Logistic, Normal, SumOfGamma, Uniform
+from dbp.quantiles import of_sum_of_gamma
 
 pytestmark = pytest.mark.skipif(kernels.load()[0] is None, reason="no kernels")
 
@@ -84,7 +85,7 @@ def expected(name, dtype, key, chunks):
         z = -np.log(exponential)
     elif name == "quantiles":
         nodes = np.append(np.outer(2.0 ** np.arange(-33, -1), 1 + np.arange(128) / 128), 0.5)
-        table = _quantiles(10, 10, torch.float64, torch.device("cpu"))[..., 0].numpy()
+        table = of_sum_of_gamma(10, 10, torch.float64, torch.device("cpu"))[..., 0].numpy()
         at_least = p if dtype == torch.float32 else p - 2.0**-53 + 2.0**-33
         z = np.where(below, *(np.interp(at_least, nodes, half) for half in table))
     elif name == "logistic":
@@ -141,7 +142,7 @@ def test_threads_and_instruction_sets_agree(name, dtype):
         torch.set_num_threads(threads)
     plain = ctypes.CDLL(str(kernels._path("kernels")))
     function = getattr(plain, f"dbp_{name}_{native.library._SUFFIX[dtype]}")
-    z, table = torch.empty(n, dtype=dtype), _quantiles(10, 10, dtype, once.device)
+    z, table = torch.empty(n, dtype=dtype), of_sum_of_gamma(10, 10, dtype, once.device)
     pointers = [z.data_ptr(), table.data_ptr()] if name == "quantiles" else [z.data_ptr()]
     sizes = [KEY, 5, n, 1]
     function(*map(ctypes.c_void_p, pointers), *map(ctypes.c_int64, sizes))

@@ -102,9 +102,9 @@ def test_sum_of_gamma_agrees_with_draws_of_gammas(k, terms):
 
 @pytest.mark.parametrize(("k", "terms"), [(10, 10), (5, 10), (20.8, 100), (1, 1), (200, 10), (0.05, 10), (0.4, 150)])
 def test_the_table_of_sum_of_gamma_has_the_moments_to_five_digits(k, terms):
-    from dbp.noises import _quantiles
+    from dbp.quantiles import of_sum_of_gamma
 
-    value = _quantiles(k, terms, torch.float64, torch.device("cpu"))[..., 0]
+    value = of_sum_of_gamma(k, terms, torch.float64, torch.device("cpu"))[..., 0]
     octaves = 2.0 ** torch.arange(-33, -1, dtype=torch.float64)
     p = torch.cat([torch.zeros(1), torch.outer(octaves, 1 + torch.arange(128) / 128).flatten(), torch.tensor([0.5])])
     width, value = p.diff(), torch.cat([value[:, :1], value], 1)  # flat beyond the ends

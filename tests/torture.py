@@ -115,7 +115,11 @@ RUNS = {
         "scheduler={name: cosine, T_max: 3}",
         "trainer.accumulate_grad_batches=3",
     ],
-    "control": ["solver=one_hot", f"estimator={{name: relax, {NETWORK}}}", "optimizer={name: sgd, lr: 1.0e-5, momentum: 0.9}"],
+    "control": [
+        "solver=one_hot",
+        f"estimator={{name: relax, {NETWORK}}}",
+        "optimizer={name: sgd, lr: 1.0e-5, momentum: 0.9}",
+    ],
 }
 
 
