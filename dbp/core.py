@@ -63,6 +63,7 @@ class Solver(ABC):
     """A hard function of scores: no parameters, no gradient, no randomness. Subclasses are frozen dataclasses."""
 
     event_dim: int = 1
+    binary: bool = False  # whether all decisions consist of zeros and ones
     subset: int | None = None  # k, if the decisions are all the 0/1 vectors of the last dim with k ones
     noise: ClassVar[Noise | None] = None  # under which `solver(theta + noise)` draws the solver's natural distribution
 

@@ -55,13 +55,13 @@ class Draws:
         each = self.shape[1:].numel()
         return self._numbers(rows.start * each, rows.stop * each).view(-1, *self.shape[1:])
 
-    def stack(self, function: Callable[[Rows], Tensor]) -> Tensor:
-        """What the function makes of each slice, together."""
+    def stack(self, function: Callable[[Rows], Tensor], dtype: torch.dtype | None = None) -> Tensor:
+        """What the function makes of each slice, together; of several slices in `dtype`, which may be narrower."""
         first, *others = self._slices
         part = function(first)
         if not others:
             return part
-        out = part.new_empty(self.shape[0], *part.shape[1:])
+        out = part.new_empty(self.shape[0], *part.shape[1:], dtype=dtype or part.dtype)
         out[first] = part
         for rows in others:
             out[rows] = function(rows)

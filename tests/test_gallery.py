@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from dbp.cli import main
 from dbp.components import catalog
 from dbp.core import Solver
+from dbp.gallery.command import read
 from dbp.gallery.examples import EXAMPLES
 from dbp.registry import BUILTIN
 
@@ -58,6 +60,14 @@ def test_each_is_drawn(name, tmp_path, monkeypatch, capsys):
     plot(name)
     assert capsys.readouterr().out == f"picture: solver_{name}.png\n"
     assert len(picture(f"solver_{name}.png")) < 60_000
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - {"integer_program"}))  # whose decisions are what the user says
+def test_who_decides_by_zeros_and_ones_says_so(name):
+    options, _ = read(name, [], EXAMPLES[name].options)
+    solver = catalog.build("solver", options)
+    y = solver(torch.as_tensor(EXAMPLES[name].scores(options), dtype=torch.float32))
+    assert solver.binary == ((y == 0) | (y == 1)).all().item()
 
 
 def test_options_are_laid_over_those_of_the_example(tmp_path):

@@ -79,6 +79,10 @@ class Unlisted(solvers.TopK):
         return super().vertices(shape, instance)[1:]
 
 
+class NotBinary(solvers.Sort):
+    binary = True
+
+
 class NeverClose(solvers.OneHot):
     def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
         return theta.softmax(-1)
@@ -97,6 +101,7 @@ class NeverClose(solvers.OneHot):
         (InPlace(), "no_side_effect", "changes the scores"),
         (WrongProbability(), "distribution", "has a log_prob that is not"),
         (Unlisted(k=2), "listed", "not among its vertices"),
+        (NotBinary(), "binary", "is not 0 or 1"),
         (NeverClose(), "relaxation", "does not approach the decision"),
     ],
 )

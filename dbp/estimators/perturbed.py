@@ -1,12 +1,13 @@
 """The perturbed layer: the mean decision under noise, and its exact gradient by the score of the noise."""
 
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dbp.core import Draw, Estimator, Noise, Solver, Target
-from dbp.draws import Draws, cut
+from dbp.draws import Draws, Rows, cut
 from dbp.errors import Unsupported, UserError
 from dbp.gradients import linear_pull_back
 from dbp.noises import Normal
@@ -62,14 +63,21 @@ class Perturbed(Estimator):
             self.noise.score(theta.new_zeros(1))  # raises now, not in the backward pass, if there is no density
             self._scored = self.noise
         fixed, draws = theta.detach(), self.draws(theta)
-        y = draws.stack(lambda rows: solver(self.move(fixed, draws[rows]), instance))  # [samples, *batch, *out]
         leading = 1 + theta.ndim - solver.event_dim
+        totals: list[Tensor] = []
+
+        def decide(rows: Rows) -> Tensor:
+            y = solver(self.move(fixed, draws[rows]), instance)
+            totals.append(y.sum(0))
+            return y
+
+        y = draws.stack(decide, torch.uint8 if solver.binary else None)  # [samples, *batch, *out]
 
         def pullback(grad: Tensor) -> Tensor:
-            weight = self.weight(inner(y, grad, leading))
+            weight = self.weight(draws.stack(lambda rows: inner(cut(y, rows).to(grad.dtype), grad, leading)))
             return draws.total(lambda rows: weighted_sum(self.score(fixed, draws[rows]), cut(weight, rows)))
 
-        return Draw(linear_pull_back(y.mean(0), theta, pullback))
+        return Draw(linear_pull_back(reduce(torch.add, totals).div_(self.samples), theta, pullback))
 
     def weight(self, reward: Tensor) -> Tensor:
         """Minus what each sample's reward is above that of the others or of its pair, divided by how many samples."""

@@ -50,6 +50,7 @@ class GraphMatching(Solver):
     Source: Rolinek et al., "Deep graph matching via blackbox differentiation of combinatorial solvers", ECCV 2020.
     """
 
+    binary = True
     nodes: tuple[int, int]
     first: Edges = ()
     second: Edges = ()

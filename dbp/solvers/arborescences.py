@@ -41,6 +41,7 @@ class Arborescence(Solver):
     Source: Edmonds, "Optimum branchings", Journal of Research of the National Bureau of Standards 71B, 1967.
     """
 
+    binary = True
     edges: Edges = ()
     root: int = -1
     _edges: Tensor = field(init=False, repr=False, compare=False)

@@ -24,6 +24,7 @@ class OneHot(Tractable):
     values", 1954; Maddison, Tarlow, Minka, "A* sampling", NeurIPS 2014), which is also its relaxation.
     """
 
+    binary = True
     subset = 1
     noise: ClassVar[Noise] = Gumbel()
 
@@ -66,6 +67,7 @@ class TopK(Solver):
         k: how many are chosen, from 1 to the number of scores.
     """
 
+    binary = True
     k: int
     noise: ClassVar[Noise | None] = Gumbel()  # draws k items without replacement, by softmax of what is left
 
@@ -113,6 +115,7 @@ class Threshold(Tractable):
     With logistic noise it draws Bernoulli(sigmoid(theta)), and sigmoid(theta) is its relaxation.
     """
 
+    binary = True
     event_dim = 0
     noise: ClassVar[Noise] = Logistic()
 

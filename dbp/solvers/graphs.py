@@ -43,6 +43,7 @@ class GraphPath(Solver):
     Source: Bellman, "On a routing problem", Quarterly of Applied Mathematics 16, 1958.
     """
 
+    binary = True
     edges: Edges = ()
     source: int = 0
     target: int = -1

@@ -24,6 +24,8 @@ class Binary(Solver):
     approximation bridges", IJCNN 2020, table 2 (DAB-binary).
     """
 
+    binary = True
+
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         return (_deviation(theta.double()) >= 0).to(theta)
 

@@ -35,6 +35,7 @@ class Matching(Solver):
         iterations: of the relaxation.
     """
 
+    binary = True
     event_dim = 2
     noise: ClassVar[Noise | None] = Gumbel()
     iterations: int = 50

@@ -74,6 +74,7 @@ class Permutation(Solver):
         descending: the largest first.
     """
 
+    binary = True
     descending: bool = True
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:

@@ -40,6 +40,7 @@ class Knapsack(Solver):
         UserError: negative weights or a negative capacity, into which not even nothing fits; it names the row.
     """
 
+    binary = True
     weights: Numbers | tuple[Numbers, ...] | None = None
     capacity: float | Numbers | None = None
     _resources: tuple[Tensor, Tensor] | None = field(default=None, init=False, repr=False, compare=False)

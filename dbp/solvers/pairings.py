@@ -45,6 +45,7 @@ class PerfectMatching(Solver):
     "Differentiation of blackbox combinatorial solvers", ICLR 2020, section 4.3.
     """
 
+    binary = True
     edges: Edges = ()
     workers: int = 0
 

@@ -42,6 +42,7 @@ class GridPath(Solver):
         UserError: a positive score, an end outside the grid, or no way from source to target; it names the row.
     """
 
+    binary = True
     neighbours: int = 8
     source: tuple[int, int] = (0, 0)
     target: tuple[int, int] = (-1, -1)

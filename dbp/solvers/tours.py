@@ -40,6 +40,7 @@ class Tour(Solver):
         kicks: how long the local search goes on; by default 6 for each city, 30 if directed.
     """
 
+    binary = True
     event_dim = 2
     directed: bool = False
     kicks: int | None = None

@@ -31,6 +31,7 @@ class SpanningTree(Solver):
         nodes: how many there are; by default as many as the edges name.
     """
 
+    binary = True
     edges: tuple[tuple[int, int], ...] | None = None
     nodes: int | None = None
     _ends: Tensor | None = field(default=None, init=False, repr=False, compare=False)

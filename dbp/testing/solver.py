@@ -135,6 +135,12 @@ def listed(case: SolverCase) -> None:
         require(repeated == 0, f"lists {repeated} of its vertices twice")
 
 
+def binary(case: SolverCase) -> None:
+    y = case.solve(case.scores(64))
+    marks = ((y == 0) | (y == 1)).all()
+    require(marks or not case.solver.binary, "says that its decisions are binary, and makes one that is not 0 or 1")
+
+
 def optimal(case: SolverCase) -> None:
     theta = case.scores(64, dtype=torch.float64)
     y = case.solve(theta)
@@ -188,6 +194,6 @@ def distribution(case: SolverCase) -> None:
 
 
 SOLVER_CHECKS = table(
-    no_gradient, no_side_effect, no_randomness, leading_dims, device_and_dtype, invariance, listed, optimal, feasible,
-    relaxation, distribution,
+    no_gradient, no_side_effect, no_randomness, leading_dims, device_and_dtype, invariance, listed, binary, optimal,
+    feasible, relaxation, distribution,
 )  # fmt: skip
