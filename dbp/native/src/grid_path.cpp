@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kernel.h"
+#include "registers.h"
 #include "transpose.h"
 
 namespace {
@@ -196,7 +197,7 @@ class Ties {
     Ties(const Frame<EIGHT>& f, int64_t size) : frame(f), level(size), leads(size) {}
 
     // `x` are the distances, `pitch` apart.
-    void follow(const Bits<T>* x, int64_t pitch, int64_t v, int64_t i, int64_t s, T* y) {
+    void follow(const T* x, int64_t pitch, int64_t v, int64_t i, int64_t s, T* y) {
         visits.clear();
         visit(x, pitch, v, i, 1);
         for (size_t next = 0; visits[next].vertex != s; next++) {
@@ -217,16 +218,16 @@ class Ties {
     }
 
    private:
-    void visit(const Bits<T>* x, int64_t pitch, int64_t v, int64_t i, int32_t at) {
+    void visit(const T* x, int64_t pitch, int64_t v, int64_t i, int32_t at) {
         level[v] = at;
         visits.push_back({v, i, links(x, pitch, v)});
     }
 
-    unsigned links(const Bits<T>* x, int64_t pitch, int64_t v) const {
-        Bits<T> best = ~Bits<T>(0);
+    unsigned links(const T* x, int64_t pitch, int64_t v) const {
+        T best = INF<T>;
         unsigned found = 0;
         for (int k = 0; k < N; k++) {
-            const Bits<T> near = x[(v + frame.step[k]) * pitch];
+            const T near = x[(v + frame.step[k]) * pitch];
             found = near < best ? 1u << k : found | static_cast<unsigned>(near == best) << k;
             best = std::min(best, near);
         }
@@ -425,7 +426,7 @@ class Sweeps {
 
     // A path on its way back from the target.
     struct Walk {
-        const Bits<T>* at;  // among the distances
+        const T* at;  // among the distances
         T* y;
         int64_t lane, row;
     };
@@ -445,9 +446,7 @@ class Sweeps {
         }
     }
 
-    const Bits<T>* reached(int64_t lane, int64_t v) const {
-        return reinterpret_cast<const Bits<T>*>(distance(lane)) + v * L;
-    }
+    const T* reached(int64_t lane, int64_t v) const { return distance(lane) + v * L; }
 
     Walk walk(int64_t lane, int64_t row) {
         const bool lost = distance(lane)[end[lane] * L] == INF<T>;
@@ -458,26 +457,29 @@ class Sweeps {
     // To the neighbour of least distance; where several have it, at once to the source. Whether there was a step to take.
     DBP_INLINE bool step_back(Walk& walk) {
         *walk.y = 1;
-        const Bits<T>*const source = reached(walk.lane, begin[walk.lane]), *const at = walk.at;
+        const T *const source = reached(walk.lane, begin[walk.lane]), *const at = walk.at;
         if (at == source) return false;
-        constexpr int N = Frame<EIGHT>::NEIGHBOURS;
-        const Bits<T> *above = at - frame.pitch * L, *below = at + frame.pitch * L;
-        const Bits<T> eight[] = {above[-L], above[0], above[L], at[-L], at[L], below[-L], below[0], below[L]};
-        const Bits<T> four[] = {above[0], at[-L], at[L], below[0]};
-        const Bits<T>* near = EIGHT ? eight : four;
-        Bits<T> best = near[0];
-        for (int k = 1; k < N; k++) best = std::min(best, near[k]);
-        int found = 0;  // N + k for each neighbour k of that distance
-        for (int k = 0; k < N; k++) found += near[k] == best ? N + k : 0;
-        if (found >= 2 * N) {
+        const T *above = at - frame.pitch * L, *below = at + frame.pitch * L;
+        constexpr int N = Frame<EIGHT>::NEIGHBOURS, W = std::min<int>(N, dbp::LANES<T>), R = N / W;
+        typedef T Some __attribute__((vector_size(W * sizeof(T))));
+        const T eight[] = {above[-L], above[0], above[L], at[-L], at[L], below[-L], below[0], below[L]};
+        const T four[] = {above[0], at[-L], at[L], below[0]};
+        Some near[R];
+        for (int k = 0; k < N; k++) near[k / W][k % W] = EIGHT ? eight[k] : four[k];
+        Some best = near[0];
+        for (int r = 1; r < R; r++) best = dbp::least(best, near[r]);
+        const T nearest = dbp::smallest(best);
+        unsigned found = 0;  // a bit for each neighbour of that distance
+        for (int r = 0; r < R; r++) found |= dbp::bits(near[r] == nearest) << r * W;
+        if (found & (found - 1)) {
             T* y = p.y + walk.row * p.vertices();
-            const Bits<T>* x = reached(walk.lane, 0);
+            const T* x = reached(walk.lane, 0);
             ties.follow(x, L, (at - x) / L, walk.y - y, begin[walk.lane], y);
             walk.at = source;
             return false;
         }
-        walk.at += frame.step[found - N] * L;
-        walk.y += frame.plain_step[found - N];
+        walk.at += frame.step[__builtin_ctz(found)] * L;
+        walk.y += frame.plain_step[__builtin_ctz(found)];
         return true;
     }
 };
