@@ -279,7 +279,7 @@ class Sweeps {
           by_below(p.height + 2),
           dijkstra(problem),
           ties(frame, (p.height + 2) * frame.pitch),
-          budget(8 * p.height) {}
+          budget(16 * p.height) {}
 
     // Rows first, ..., first + count - 1, at most L of them.
     void solve(int64_t first, int64_t count) {
@@ -341,13 +341,13 @@ class Sweeps {
         }
     }
 
-    // Where sweeping takes long, one search tells how much of it is worth its while: a vertex settled is as much work as
-    // 100 or more relaxed for one instance. Whether to go on.
+    // Where sweeping takes longer than on most grids, one search tells how much of it is worth its while: a vertex settled
+    // is as much work as 50 or more relaxed for one instance. Whether to go on.
     bool probe(int64_t row, int64_t spent) {
         if (probed) return false;
         probed = true;
         dijkstra.solve(p, row);
-        budget = std::max(2 * p.height, 100 * dijkstra.settled / p.width);
+        budget = std::max(2 * p.height, 50 * dijkstra.settled / p.width);
         return spent < budget;
     }
 
