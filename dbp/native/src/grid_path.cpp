@@ -257,8 +257,8 @@ class Sweeps {
     static constexpr int K = REGISTERS<T>, L = GROUP<T>;
     const Problem<T>& p;
     Frame<EIGHT> frame;
-    dbp::Buffer<T> distances, costs, blocked;
-    V *d, *w;  // K registers for each vertex, with the border for d
+    dbp::Buffer<T> distances, scores, blocked;
+    V *d, *w;  // K registers for each vertex, of distances with the border, of scores without
     std::vector<uint8_t> by_above, by_below;  // whether the row above or below has changed since this one was relaxed from it
     int64_t begin[L], end[L];
     Dijkstra<T, Integer, EIGHT> dijkstra;
@@ -271,10 +271,10 @@ class Sweeps {
         : p(problem),
           frame(p.width),
           distances((p.height + 2) * frame.pitch * L),
-          costs(p.vertices() * L),
+          scores(p.vertices() * L),
           blocked(p.open ? p.vertices() * L : 0),
           d(reinterpret_cast<V*>(static_cast<T*>(distances))),
-          w(reinterpret_cast<V*>(static_cast<T*>(costs))),
+          w(reinterpret_cast<V*>(static_cast<T*>(scores))),
           by_above(p.height + 2),
           by_below(p.height + 2),
           dijkstra(problem),
@@ -321,10 +321,7 @@ class Sweeps {
     bool sweep(int64_t first, int64_t count) {
         const V none = V{} + INF<T>;
         M valid = none == none;
-        for (int64_t i = 0; i < p.vertices() * K; i++) {
-            w[i] = 0 - w[i];
-            valid &= w[i] >= 0;
-        }
+        for (int64_t i = 0; i < p.vertices() * K; i++) valid &= w[i] <= 0;
         if (dbp::any(~valid)) return false;
         std::fill(d, d + (p.height + 2) * frame.pitch * K, none);
         start(first, count);
@@ -361,7 +358,7 @@ class Sweeps {
             const int64_t s = p.from(row_of(l, first, count));
             begin[l] = frame.padded(s);
             end[l] = frame.padded(p.to(row_of(l, first, count)));
-            distance(l)[begin[l] * L] = reinterpret_cast<const T*>(w)[s * L + l];
+            distance(l)[begin[l] * L] = 0 - reinterpret_cast<const T*>(w)[s * L + l];
             changed(s / p.width);
         }
         for (int64_t r = 0; r < p.height; r++)
@@ -370,9 +367,9 @@ class Sweeps {
 
     void spread(int64_t r) {
         V* here = row(r);
-        const V* cost = w + r * p.width * K;
-        for (int64_t i = K; i < p.width * K; i++) here[i] = dbp::least(here[i], cost[i] + here[i - K]);
-        for (int64_t i = (p.width - 1) * K - 1; i >= 0; i--) here[i] = dbp::least(here[i], cost[i] + here[i + K]);
+        const V* score = w + r * p.width * K;
+        for (int64_t i = K; i < p.width * K; i++) here[i] = dbp::least(here[i], here[i - K] - score[i]);
+        for (int64_t i = (p.width - 1) * K - 1; i >= 0; i--) here[i] = dbp::least(here[i], here[i + K] - score[i]);
     }
 
     // What lies beyond the targets cannot matter.
@@ -391,7 +388,7 @@ class Sweeps {
 
     // Relaxes a row from the row above or below and along itself. True if that may lower a neighbouring row's
     // distances: something changed, and some distance is not above that of the target.
-    DBP_INLINE bool relax(V* here, const V* near, const V* cost, const V* limit) {
+    DBP_INLINE bool relax(V* here, const V* near, const V* score, const V* limit) {
         const int64_t size = p.width * K;
         V left[K], behind[K], middle[K];
         M changed = {};
@@ -402,9 +399,9 @@ class Sweeps {
         }
         for (int64_t i = 0; i < size; i += K)
             for (int k = 0; k < K; k++) {
-                const V ahead = near[i + k + K], old = here[i + k], step = cost[i + k];
+                const V ahead = near[i + k + K], old = here[i + k], step = score[i + k];
                 const V best = EIGHT ? dbp::least(dbp::least(behind[k], middle[k]), ahead) : middle[k];
-                left[k] = dbp::least(step + dbp::least(best, left[k]), old);
+                left[k] = dbp::least(dbp::least(best, left[k]) - step, old);
                 changed |= reinterpret_cast<M>(left[k]) ^ reinterpret_cast<M>(old);
                 here[i + k] = left[k];
                 behind[k] = middle[k];
@@ -415,7 +412,7 @@ class Sweeps {
         for (int k = 0; k < K; k++) lowest[k] = right[k] = left[k];
         for (int64_t i = size - 2 * K; i >= 0; i -= K)
             for (int k = 0; k < K; k++) {
-                right[k] = dbp::least(here[i + k], cost[i + k] + right[k]);
+                right[k] = dbp::least(here[i + k], right[k] - score[i + k]);
                 lowest[k] = dbp::least(lowest[k], right[k]);
                 here[i + k] = right[k];
             }
