@@ -60,18 +60,29 @@ template <class T, int W> class Assignment {
     }
     T* row(int i) { return cost + at(i, p, 0); }
 
-    // Costs are minus scores, infinite in the padding.
+    bool square() const { return n == m && n > 1; }
+
+    // Costs are minus scores, infinite in the padding. If square, v is the least of each column and pred its first row.
     DBP_INLINE void load(const T* theta) {
-        const int size = m;
+        const int n = this->n, m = this->m, p = this->p;
+        T* const v = this->v;
+        Index* const pred = this->pred;
+        for (int j = 0; j < p; j++) v[j] = square() && j < m ? inf : 0, pred[j] = 0;
         for (int i = 0; i < n; i++) {
             T* __restrict c = row(i);
             const T* from = theta + (flipped ? i : at(i, m, 0));
             if (flipped) {
-                for (int j = 0; j < size; j++) c[j] = -from[at(j, n, 0)];
+                for (int j = 0; j < m; j++) c[j] = -from[at(j, n, 0)];
             } else {
-                for (int j = 0; j < size; j++) c[j] = -from[j];
+                for (int j = 0; j < m; j++) c[j] = -from[j];
             }
-            for (int j = size; j < p; j++) c[j] = inf;
+            for (int j = m; j < p; j++) c[j] = inf;
+            for (int j = 0; square() && j < p; j += L) {
+                const V t = vec(c + j);
+                auto less = t < vec(v + j);
+                vec(v + j) = less ? t : vec(v + j);
+                ivec(pred + j) = less ? I{} + i : ivec(pred + j);
+            }
         }
     }
 
@@ -103,33 +114,20 @@ template <class T, int W> class Assignment {
         return dbp::smallest(low);
     }
 
-    // Column reduction, reduction transfer and two row reductions. Where scores of -1e30 forbid edges, v may fall so far
-    // that small differences drown in it: it does for columns only that their rows cannot do without.
+    // What comes after the columns' reduction by `load`: reduction transfer and two row reductions. Where scores of -1e30
+    // forbid edges, v may fall so far that small differences drown in it: it does for columns only that their rows cannot
+    // do without.
     DBP_INLINE void reduce() {
         T u1, u2;
         int j1;
         std::fill(x.begin(), x.end(), -1);
         std::fill(y.begin(), y.end(), -1);
-        for (int j = 0; j < p; j++) v[j] = 0;
         auto lower = [&](int j, T by) {  // infinite: there is no other column
             const bool lowers = v[j] - by < v[j] && by < inf;
             if (lowers) v[j] -= by;
             return lowers;
         };
-        if (n == m && n > 1) {
-            for (int j = 0; j < p; j += L) {
-                V low = vec(cost + j);
-                I where{};
-                for (int i = 1; i < n; i++) {
-                    const V t = vec(row(i) + j);
-                    auto less = t < low;
-                    low = less ? t : low;
-                    where = less ? I{} + i : where;
-                }
-                vec(v + j) = low;
-                ivec(pred + j) = where;
-            }
-            for (int j = m; j < p; j++) v[j] = 0;
+        if (square()) {
             for (int j = 0; j < m; j++) {
                 const int i = static_cast<int>(pred[j]);
                 if (x[i] < 0) x[i] = j, y[j] = i;
