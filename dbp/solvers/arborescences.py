@@ -102,9 +102,9 @@ def arborescence(theta: Tensor, edges: Tensor, root: Tensor) -> Tensor:
     y = torch.empty_like(theta)
     if not theta.numel():
         return y
-    nodes = count_nodes(edges, root)
+    graphs = unexpanded(edges, 2)
+    nodes = count_nodes(graphs, root)
     if native.serves(theta):
-        graphs = unexpanded(edges, 2)
         status = native.call("arborescence", (theta, graphs, root, y), root.numel(), n, nodes, len(graphs))
         lost = [status // 8] if status else []
     else:

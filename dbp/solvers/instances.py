@@ -4,6 +4,7 @@ An instance is a mapping `{field: tensor}`. It overrides fields of the solver, a
 its own dims is shared by all rows, one with leading dims too (as a data loader stacks it) has an entry for each row.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -38,7 +39,7 @@ def per_row(value: Tensor, event_dim: int, leading: Sequence[int], what: str) ->
             f"{what} of shape {list(value.shape)} does not fit scores with leading dims {list(leading)}: "
             f"it has {event_dim} dims of its own and one entry for each row, or one for all"
         ) from error
-    return value.expand(int(np.prod(leading)), *event) if value.ndim == event_dim else wide.reshape(-1, *event)
+    return value.expand(math.prod(leading), *event) if value.ndim == event_dim else wide.reshape(-1, *event)
 
 
 def host_rows(solver: Solver, theta: Tensor) -> np.ndarray:
@@ -46,7 +47,7 @@ def host_rows(solver: Solver, theta: Tensor) -> np.ndarray:
     host = theta.cpu()
     if host is not theta:
         require_finite(host, solver.event_dim, type(solver).__name__)
-    return host.double().reshape(int(np.prod(theta.shape[:-1])), theta.shape[-1]).numpy()
+    return host.double().reshape(math.prod(theta.shape[:-1]), theta.shape[-1]).numpy()
 
 
 def naming(solver: Solver, leading: Sequence[int]) -> Callable[[int], str]:
@@ -61,7 +62,7 @@ def repeat(values: Sequence[Any], leading: Sequence[int]) -> list[Any]:
     Raises:
         UserError: their number is not that of entries.
     """
-    fits = [int(np.prod(leading[start:])) for start in range(len(leading) + 1)]
+    fits = [math.prod(leading[start:]) for start in range(len(leading) + 1)]
     if len(values) not in fits:
         raise UserError(f"an instance of {len(values)} entries does not fit scores with leading dims {list(leading)}")
     return [values[index % len(values)] for index in range(fits[0])]

@@ -21,7 +21,7 @@ using Integers = const int64_t*;
 #define ROWS(T) (const T* x, T* y, Size rows, Size n, Size threads)
 #define CHOICE(T) (const T* x, T* y, Size rows, Size n, Size k, Size threads)
 #define TOUR(T) (const T* x, T* y, Size rows, Size n, Size directed, Size kicks, Size threads)
-#define SACK(T) (const T* x, Integers weights, Integers capacity, T* y, Size rows, Size n, Size problems, Size threads)
+#define SACK(T) (const T* x, Integers weights, Integers capacity, T* y, Size rows, Size n, Size lists, Size limits, Size threads)
 #define TREE(T) (const T* x, Integers ends, T* y, Size rows, Size edges, Size nodes, Size graphs, Size threads)
 #define ROOTED(T) (const T* x, Integers ends, Integers root, T* y, Size rows, Size edges, Size nodes, Size graphs, Size threads)
 #define PATH(T) (const T* x, Integers ends, Integers source, Integers target, T* y, Size rows, Size edges, Size nodes, Size threads)
@@ -48,7 +48,7 @@ KERNEL(rank, ROWS, (x, y, rows, n, threads))
 KERNEL(top_k, CHOICE, (x, y, rows, n, k, threads))
 KERNEL(matching, CHOICE, (x, y, rows, n, k, threads))
 KERNEL(tour, TOUR, (x, y, rows, n, directed, kicks, threads))
-KERNEL(knapsack, SACK, (x, weights, capacity, y, rows, n, problems, threads))
+KERNEL(knapsack, SACK, (x, weights, capacity, y, rows, n, lists, limits, threads))
 KERNEL(spanning_tree, TREE, (x, ends, y, rows, edges, nodes, graphs, threads))
 KERNEL(arborescence, ROOTED, (x, ends, root, y, rows, edges, nodes, graphs, threads))
 KERNEL(graph_path, PATH, (x, ends, source, target, y, rows, edges, nodes, threads))
@@ -144,10 +144,10 @@ void round(int kind, bool many) {
          [&](auto* x, auto* y, int64_t t) { return tour(x, y, r, cities, directed, kicks, t); });
 
     r = rows(100 * few, many);
-    const int64_t problems = upto(0, 1) ? 1 : r;
-    const auto weights = integers(problems * few, 0, 30), capacities = integers(problems, 0, 90);
+    const int64_t lists = upto(0, 1) ? 1 : r, limits = upto(0, 1) ? 1 : r;
+    const auto weights = integers(lists * few, 0, 30), capacities = integers(limits, 0, 90);
     both("knapsack", scores<T>(r * few, kind), kind, [&](auto* x, auto* y, int64_t t) {
-        return knapsack(x, weights.data(), capacities.data(), y, r, few, problems, t);
+        return knapsack(x, weights.data(), capacities.data(), y, r, few, lists, limits, t);
     });
 
     const int64_t nodes = upto(1, 15), edges = upto(1, 50), graphs = upto(0, 1) ? 1 : r;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kernel.h"
+#include "registers.h"
 #include "transpose.h"
 
 namespace {
@@ -196,7 +197,7 @@ class Ties {
     Ties(const Frame<EIGHT>& f, int64_t size) : frame(f), level(size), leads(size) {}
 
     // `x` are the distances, `pitch` apart.
-    void follow(const Bits<T>* x, int64_t pitch, int64_t v, int64_t i, int64_t s, T* y) {
+    void follow(const T* x, int64_t pitch, int64_t v, int64_t i, int64_t s, T* y) {
         visits.clear();
         visit(x, pitch, v, i, 1);
         for (size_t next = 0; visits[next].vertex != s; next++) {
@@ -217,16 +218,16 @@ class Ties {
     }
 
    private:
-    void visit(const Bits<T>* x, int64_t pitch, int64_t v, int64_t i, int32_t at) {
+    void visit(const T* x, int64_t pitch, int64_t v, int64_t i, int32_t at) {
         level[v] = at;
         visits.push_back({v, i, links(x, pitch, v)});
     }
 
-    unsigned links(const Bits<T>* x, int64_t pitch, int64_t v) const {
-        Bits<T> best = ~Bits<T>(0);
+    unsigned links(const T* x, int64_t pitch, int64_t v) const {
+        T best = INF<T>;
         unsigned found = 0;
         for (int k = 0; k < N; k++) {
-            const Bits<T> near = x[(v + frame.step[k]) * pitch];
+            const T near = x[(v + frame.step[k]) * pitch];
             found = near < best ? 1u << k : found | static_cast<unsigned>(near == best) << k;
             best = std::min(best, near);
         }
@@ -256,8 +257,8 @@ class Sweeps {
     static constexpr int K = REGISTERS<T>, L = GROUP<T>;
     const Problem<T>& p;
     Frame<EIGHT> frame;
-    dbp::Buffer<T> distances, costs, blocked;
-    V *d, *w;  // K registers for each vertex, with the border for d
+    dbp::Buffer<T> distances, scores, blocked;
+    V *d, *w;  // K registers for each vertex, of distances with the border, of scores without
     std::vector<uint8_t> by_above, by_below;  // whether the row above or below has changed since this one was relaxed from it
     int64_t begin[L], end[L];
     Dijkstra<T, Integer, EIGHT> dijkstra;
@@ -270,15 +271,15 @@ class Sweeps {
         : p(problem),
           frame(p.width),
           distances((p.height + 2) * frame.pitch * L),
-          costs(p.vertices() * L),
+          scores(p.vertices() * L),
           blocked(p.open ? p.vertices() * L : 0),
           d(reinterpret_cast<V*>(static_cast<T*>(distances))),
-          w(reinterpret_cast<V*>(static_cast<T*>(costs))),
+          w(reinterpret_cast<V*>(static_cast<T*>(scores))),
           by_above(p.height + 2),
           by_below(p.height + 2),
           dijkstra(problem),
           ties(frame, (p.height + 2) * frame.pitch),
-          budget(8 * p.height) {}
+          budget(16 * p.height) {}
 
     // Rows first, ..., first + count - 1, at most L of them.
     void solve(int64_t first, int64_t count) {
@@ -320,10 +321,7 @@ class Sweeps {
     bool sweep(int64_t first, int64_t count) {
         const V none = V{} + INF<T>;
         M valid = none == none;
-        for (int64_t i = 0; i < p.vertices() * K; i++) {
-            w[i] = 0 - w[i];
-            valid &= w[i] >= 0;
-        }
+        for (int64_t i = 0; i < p.vertices() * K; i++) valid &= w[i] <= 0;
         if (dbp::any(~valid)) return false;
         std::fill(d, d + (p.height + 2) * frame.pitch * K, none);
         start(first, count);
@@ -340,13 +338,13 @@ class Sweeps {
         }
     }
 
-    // Where sweeping takes long, one search tells how much of it is worth its while: a vertex settled is as much work as
-    // 100 or more relaxed for one instance. Whether to go on.
+    // Where sweeping takes longer than on most grids, one search tells how much of it is worth its while: a vertex settled
+    // is as much work as 50 or more relaxed for one instance. Whether to go on.
     bool probe(int64_t row, int64_t spent) {
         if (probed) return false;
         probed = true;
         dijkstra.solve(p, row);
-        budget = std::max(2 * p.height, 100 * dijkstra.settled / p.width);
+        budget = std::max(2 * p.height, 50 * dijkstra.settled / p.width);
         return spent < budget;
     }
 
@@ -360,7 +358,7 @@ class Sweeps {
             const int64_t s = p.from(row_of(l, first, count));
             begin[l] = frame.padded(s);
             end[l] = frame.padded(p.to(row_of(l, first, count)));
-            distance(l)[begin[l] * L] = reinterpret_cast<const T*>(w)[s * L + l];
+            distance(l)[begin[l] * L] = 0 - reinterpret_cast<const T*>(w)[s * L + l];
             changed(s / p.width);
         }
         for (int64_t r = 0; r < p.height; r++)
@@ -369,9 +367,9 @@ class Sweeps {
 
     void spread(int64_t r) {
         V* here = row(r);
-        const V* cost = w + r * p.width * K;
-        for (int64_t i = K; i < p.width * K; i++) here[i] = dbp::least(here[i], cost[i] + here[i - K]);
-        for (int64_t i = (p.width - 1) * K - 1; i >= 0; i--) here[i] = dbp::least(here[i], cost[i] + here[i + K]);
+        const V* score = w + r * p.width * K;
+        for (int64_t i = K; i < p.width * K; i++) here[i] = dbp::least(here[i], here[i - K] - score[i]);
+        for (int64_t i = (p.width - 1) * K - 1; i >= 0; i--) here[i] = dbp::least(here[i], here[i + K] - score[i]);
     }
 
     // What lies beyond the targets cannot matter.
@@ -390,7 +388,7 @@ class Sweeps {
 
     // Relaxes a row from the row above or below and along itself. True if that may lower a neighbouring row's
     // distances: something changed, and some distance is not above that of the target.
-    DBP_INLINE bool relax(V* here, const V* near, const V* cost, const V* limit) {
+    DBP_INLINE bool relax(V* here, const V* near, const V* score, const V* limit) {
         const int64_t size = p.width * K;
         V left[K], behind[K], middle[K];
         M changed = {};
@@ -401,9 +399,9 @@ class Sweeps {
         }
         for (int64_t i = 0; i < size; i += K)
             for (int k = 0; k < K; k++) {
-                const V ahead = near[i + k + K], old = here[i + k], step = cost[i + k];
+                const V ahead = near[i + k + K], old = here[i + k], step = score[i + k];
                 const V best = EIGHT ? dbp::least(dbp::least(behind[k], middle[k]), ahead) : middle[k];
-                left[k] = dbp::least(step + dbp::least(best, left[k]), old);
+                left[k] = dbp::least(dbp::least(best, left[k]) - step, old);
                 changed |= reinterpret_cast<M>(left[k]) ^ reinterpret_cast<M>(old);
                 here[i + k] = left[k];
                 behind[k] = middle[k];
@@ -414,7 +412,7 @@ class Sweeps {
         for (int k = 0; k < K; k++) lowest[k] = right[k] = left[k];
         for (int64_t i = size - 2 * K; i >= 0; i -= K)
             for (int k = 0; k < K; k++) {
-                right[k] = dbp::least(here[i + k], cost[i + k] + right[k]);
+                right[k] = dbp::least(here[i + k], right[k] - score[i + k]);
                 lowest[k] = dbp::least(lowest[k], right[k]);
                 here[i + k] = right[k];
             }
@@ -425,7 +423,7 @@ class Sweeps {
 
     // A path on its way back from the target.
     struct Walk {
-        const Bits<T>* at;  // among the distances
+        const T* at;  // among the distances
         T* y;
         int64_t lane, row;
     };
@@ -445,9 +443,7 @@ class Sweeps {
         }
     }
 
-    const Bits<T>* reached(int64_t lane, int64_t v) const {
-        return reinterpret_cast<const Bits<T>*>(distance(lane)) + v * L;
-    }
+    const T* reached(int64_t lane, int64_t v) const { return distance(lane) + v * L; }
 
     Walk walk(int64_t lane, int64_t row) {
         const bool lost = distance(lane)[end[lane] * L] == INF<T>;
@@ -458,26 +454,29 @@ class Sweeps {
     // To the neighbour of least distance; where several have it, at once to the source. Whether there was a step to take.
     DBP_INLINE bool step_back(Walk& walk) {
         *walk.y = 1;
-        const Bits<T>*const source = reached(walk.lane, begin[walk.lane]), *const at = walk.at;
+        const T *const source = reached(walk.lane, begin[walk.lane]), *const at = walk.at;
         if (at == source) return false;
-        constexpr int N = Frame<EIGHT>::NEIGHBOURS;
-        const Bits<T> *above = at - frame.pitch * L, *below = at + frame.pitch * L;
-        const Bits<T> eight[] = {above[-L], above[0], above[L], at[-L], at[L], below[-L], below[0], below[L]};
-        const Bits<T> four[] = {above[0], at[-L], at[L], below[0]};
-        const Bits<T>* near = EIGHT ? eight : four;
-        Bits<T> best = near[0];
-        for (int k = 1; k < N; k++) best = std::min(best, near[k]);
-        int found = 0;  // N + k for each neighbour k of that distance
-        for (int k = 0; k < N; k++) found += near[k] == best ? N + k : 0;
-        if (found >= 2 * N) {
+        const T *above = at - frame.pitch * L, *below = at + frame.pitch * L;
+        constexpr int N = Frame<EIGHT>::NEIGHBOURS, W = std::min<int>(N, dbp::LANES<T>), R = N / W;
+        typedef T Some __attribute__((vector_size(W * sizeof(T))));
+        const T eight[] = {above[-L], above[0], above[L], at[-L], at[L], below[-L], below[0], below[L]};
+        const T four[] = {above[0], at[-L], at[L], below[0]};
+        Some near[R];
+        for (int k = 0; k < N; k++) near[k / W][k % W] = EIGHT ? eight[k] : four[k];
+        Some best = near[0];
+        for (int r = 1; r < R; r++) best = dbp::least(best, near[r]);
+        const T nearest = dbp::smallest(best);
+        unsigned found = 0;  // a bit for each neighbour of that distance
+        for (int r = 0; r < R; r++) found |= dbp::bits(near[r] == nearest) << r * W;
+        if (found & (found - 1)) {
             T* y = p.y + walk.row * p.vertices();
-            const Bits<T>* x = reached(walk.lane, 0);
+            const T* x = reached(walk.lane, 0);
             ties.follow(x, L, (at - x) / L, walk.y - y, begin[walk.lane], y);
             walk.at = source;
             return false;
         }
-        walk.at += frame.step[found - N] * L;
-        walk.y += frame.plain_step[found - N];
+        walk.at += frame.step[__builtin_ctz(found)] * L;
+        walk.y += frame.plain_step[__builtin_ctz(found)];
         return true;
     }
 };

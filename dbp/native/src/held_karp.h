@@ -2,6 +2,8 @@
 // approach to sequencing problems", J. SIAM 10, 1962).
 #pragma once
 
+#include <numeric>
+
 #include "kernel.h"
 
 namespace dbp {
@@ -22,18 +24,18 @@ class HeldKarp {
 
     void solve(const T* d, int* tour) {
         const int n = m + 1;
+        std::iota(tour, tour + n, 0);
+        if (n < 3) return;
         for (int k = 0; k < m; k++)
             for (int j = 0; j < p; j++) to[k * p + j] = j < m ? d[(j + 1) * n + k + 1] : T(0);
         for (int j = 0; j < p; j++) left[j] = j < m ? d[(j + 1) * n] : T(0);
         switch (blocks) {  // so that a set's ways stay in registers
-            case 0: break;
             case 1: fill<1>(); break;
             case 2: fill<2>(); break;
             case 3: fill<3>(); break;
             default: fill<6>();
         }
         uint32_t set = (1u << m) - 1;
-        tour[0] = 0;
         for (int step = 1; step < n; step++) {
             T best = 0;
             int next = -1;
@@ -48,26 +50,32 @@ class HeldKarp {
     }
 
    private:
-    // Each set of cities but the last, and that set with the last city, which have most of their work in common.
+    // A set of the cities but for the first few, and that set with each choice of those: most of their work is the same.
     template <int BLOCKS>
     DBP_INLINE void fill() {
-        const size_t last = m - 1, with_last = size_t(1) << last;
-        for (size_t set = 0; set < with_last; set++) {
-            V best[2][BLOCKS];
-            for (int b = 0; b < BLOCKS; b++) best[0][b] = best[1][b] = V{} + std::numeric_limits<T>::infinity();
+        constexpr int FEW = BLOCKS < 3 ? 2 : 1, CHOICES = 1 << FEW;
+        const size_t sets = size_t(1) << m, width = BLOCKS < 6 ? BLOCKS * L : p, used = width / L;
+        T *const to = this->to, *const left = this->left;
+        for (size_t set = 0; set < sets; set += CHOICES) {
+            T* const here = left + set * width;
+            V best[CHOICES][BLOCKS];
+            for (int c = 0; c < CHOICES; c++)
+                for (int b = 0; b < BLOCKS; b++) best[c][b] = V{} + std::numeric_limits<T>::infinity();
             for (size_t rest = set; rest; rest &= rest - 1) {
-                const int k = __builtin_ctzll(rest);
-                const T* way = left + (set ^ size_t(1) << k) * p + k;
-                for (int b = 0; b < BLOCKS && (BLOCKS < 6 || b < blocks); b++) {
-                    const V step = at(to + k * p, b);
-                    best[0][b] = least(best[0][b], step + way[0]);
-                    best[1][b] = least(best[1][b], step + way[with_last * p]);
+                const size_t k = __builtin_ctzll(rest);
+                const T* way = left + (set ^ size_t(1) << k) * width + k;
+                for (size_t b = 0; b < BLOCKS && b < used; b++) {
+                    const V step = at(to + k * width, b);
+                    for (int c = 0; c < CHOICES; c++) best[c][b] = least(best[c][b], step + way[c * width]);
                 }
             }
-            T* without = left + set * p;
-            for (int b = 0; set && b < BLOCKS && (BLOCKS < 6 || b < blocks); b++) at(without, b) = best[0][b];
-            for (int b = 0; b < BLOCKS && (BLOCKS < 6 || b < blocks); b++)
-                at(without + with_last * p, b) = least(best[1][b], at(to + last * p, b) + without[last]);
+            for (size_t b = 0; !set && b < BLOCKS && b < used; b++) best[0][b] = at(left, b);
+            for (int c = 0; c < CHOICES; c++)
+                for (size_t b = 0; b < BLOCKS && b < used; b++) {
+                    for (int k = 0; k < FEW; k++)
+                        if (c >> k & 1) best[c][b] = least(best[c][b], at(to + k * width, b) + best[c ^ 1 << k][0][k]);
+                    at(here + c * width, b) = best[c][b];
+                }
         }
     }
     static DBP_INLINE V& at(T* row, int block) { return reinterpret_cast<V*>(row)[block]; }

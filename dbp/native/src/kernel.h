@@ -106,7 +106,7 @@ int64_t parallel(int64_t items, double nanoseconds_per_item, int64_t threads, Wo
         if (items > 0) safely(0, items);
         return out_of_memory ? OUT_OF_MEMORY : 0;
     }
-    const int64_t piece = std::max<int64_t>(1, items / (workers * 4));
+    const int64_t piece = std::max<int64_t>(1, items / (workers * 8));
     std::atomic<int64_t> next{0};
     auto take = [&] {
         for (int64_t begin; (begin = next.fetch_add(piece)) < items;) safely(begin, std::min(items, begin + piece));

@@ -90,17 +90,18 @@ class Knapsack {
     }
 };
 
-// theta, y: [rows, items]; weights: [problems, items], capacities: [problems], of which there are one or as many as rows.
+// theta, y: [rows, items]; weights: [lists, items], capacities: [limits]; of both there are one or as many as rows.
 template <class T>
 int64_t solve(const T* theta, const int64_t* weights, const int64_t* capacities, T* y, int64_t rows, int64_t items,
-              int64_t problems, int64_t threads) {
+              int64_t lists, int64_t limits, int64_t threads) {
     dbp::Failure failure;
     const double cells = static_cast<double>(items) * (rows ? capacities[0] + 1 : 1);
     return failure.status(dbp::parallel(rows, 50 + 0.1 * cells, threads, [&](int64_t begin, int64_t end) {
         Knapsack<T> problem(items);
         for (int64_t row = begin; row < end; row++) {
-            const int64_t which = problems > 1 ? row : 0;
-            const int code = row == begin || problems > 1 ? problem.load(weights + which * items, capacities[which]) : 0;
+            const bool another = row == begin || lists > 1 || limits > 1;
+            const int64_t* weight = weights + (lists > 1 ? row : 0) * items;
+            const int code = another ? problem.load(weight, capacities[limits > 1 ? row : 0]) : 0;
             if (code) {
                 failure.report(row, code);
                 return;
@@ -113,10 +114,10 @@ int64_t solve(const T* theta, const int64_t* weights, const int64_t* capacities,
 }  // namespace
 
 DBP_EXPORT int64_t dbp_knapsack_f32(const float* theta, const int64_t* weights, const int64_t* capacities, float* y,
-                                    int64_t rows, int64_t items, int64_t problems, int64_t threads) {
-    return solve(theta, weights, capacities, y, rows, items, problems, threads);
+                                    int64_t rows, int64_t items, int64_t lists, int64_t limits, int64_t threads) {
+    return solve(theta, weights, capacities, y, rows, items, lists, limits, threads);
 }
 DBP_EXPORT int64_t dbp_knapsack_f64(const double* theta, const int64_t* weights, const int64_t* capacities, double* y,
-                                    int64_t rows, int64_t items, int64_t problems, int64_t threads) {
-    return solve(theta, weights, capacities, y, rows, items, problems, threads);
+                                    int64_t rows, int64_t items, int64_t lists, int64_t limits, int64_t threads) {
+    return solve(theta, weights, capacities, y, rows, items, lists, limits, threads);
 }

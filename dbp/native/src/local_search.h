@@ -16,7 +16,7 @@ class LocalSearch {
     static constexpr int NEAR = 8, KICK = 50;
     const int n, near_;
     bool directed = false;
-    std::vector<double> d;
+    std::vector<double> d, far_;  // far_: to each of the neighbours
     std::vector<int> neighbours, tour, place, kept, kept_place, best, queue, spare;
     std::vector<char> queued;
     int head = 0, waiting = 0;
@@ -25,8 +25,8 @@ class LocalSearch {
 
    public:
     explicit LocalSearch(int cities)
-        : n(cities), near_(std::min(NEAR, n - 1)), d(size_t(n) * n), neighbours(n * near_), tour(n), place(n), kept(n),
-          kept_place(n), best(n), queue(n), spare(n), queued(n) {}
+        : n(cities), near_(std::min(NEAR, n - 1)), d(size_t(n) * n), far_(n * near_), neighbours(n * near_), tour(n),
+          place(n), kept(n), kept_place(n), best(n), queue(n), spare(n), queued(n) {}
 
     double* distances() { return d.data(); }
 
@@ -85,6 +85,7 @@ class LocalSearch {
             auto nearer = [&](int a, int b) { return at(i, a) < at(i, b) || (at(i, a) == at(i, b) && a < b); };
             std::partial_sort(spare.begin(), spare.begin() + near_, spare.end(), nearer);
             std::copy_n(spare.begin(), near_, neighbours.begin() + i * near_);
+            for (int k = 0; k < near_; k++) far_[i * near_ + k] = at(i, spare[k]);
         }
         spare.resize(n);
     }
@@ -117,12 +118,13 @@ class LocalSearch {
 
     double improve_at(int a) {
         const int* near = neighbours.data() + a * near_;
+        const double* far = far_.data() + a * near_;
         for (const bool forward : {true, false}) {
             const int b = step(a, forward);
             const double ab = at(a, b);
-            for (int i = 0; i < near_ && at(a, near[i]) < ab; i++) {
+            for (int i = 0; i < near_ && far[i] < ab; i++) {
                 const int c = near[i], e = step(c, forward);
-                const double gain = ab - at(a, c) + at(c, e) - at(b, e);
+                const double gain = ab - far[i] + at(c, e) - at(b, e);
                 if (worth(gain, std::fabs(ab) + std::fabs(at(c, e)))) return exchange(a, b, c, e), gain;
             }
         }
@@ -133,13 +135,13 @@ class LocalSearch {
                 const int q = step(last, forward);
                 if (q == p) break;
                 const double freed = at(p, a) + at(last, q) - at(p, q);
-                for (int i = 0; i < near_ && at(a, near[i]) < freed; i++) {
+                for (int i = 0; i < near_ && far[i] < freed; i++) {
                     const int c = near[i];
                     if (within(c, a, length, forward)) continue;
                     for (const bool same : {true, false}) {
                         const int e = step(c, same == forward);
                         if (same ? c == p : c == q) continue;
-                        const double gain = freed + at(c, e) - at(a, c) - at(last, e);
+                        const double gain = freed + at(c, e) - far[i] - at(last, e);
                         if (!worth(gain, std::fabs(freed) + std::fabs(at(c, e)))) continue;
                         if (same) insert(p, a, last, q, c, e, true);
                         else insert(p, a, last, q, e, c, false);

@@ -60,18 +60,29 @@ template <class T, int W> class Assignment {
     }
     T* row(int i) { return cost + at(i, p, 0); }
 
-    // Costs are minus scores, infinite in the padding.
+    bool square() const { return n == m && n > 1; }
+
+    // Costs are minus scores, infinite in the padding. If square, v is the least of each column and pred its first row.
     DBP_INLINE void load(const T* theta) {
-        const int size = m;
+        const int n = this->n, m = this->m, p = this->p;
+        T* const v = this->v;
+        Index* const pred = this->pred;
+        for (int j = 0; j < p; j++) v[j] = square() && j < m ? inf : 0, pred[j] = 0;
         for (int i = 0; i < n; i++) {
             T* __restrict c = row(i);
             const T* from = theta + (flipped ? i : at(i, m, 0));
             if (flipped) {
-                for (int j = 0; j < size; j++) c[j] = -from[at(j, n, 0)];
+                for (int j = 0; j < m; j++) c[j] = -from[at(j, n, 0)];
             } else {
-                for (int j = 0; j < size; j++) c[j] = -from[j];
+                for (int j = 0; j < m; j++) c[j] = -from[j];
             }
-            for (int j = size; j < p; j++) c[j] = inf;
+            for (int j = m; j < p; j++) c[j] = inf;
+            for (int j = 0; square() && j < p; j += L) {
+                const V t = vec(c + j);
+                auto less = t < vec(v + j);
+                vec(v + j) = less ? t : vec(v + j);
+                ivec(pred + j) = less ? I{} + i : ivec(pred + j);
+            }
         }
     }
 
@@ -93,41 +104,37 @@ template <class T, int W> class Assignment {
         u2 = dbp::smallest(a1 == static_cast<Index>(j1) ? m2 : m1);
     }
 
-    // Column reduction, reduction transfer and two row reductions. Where scores of -1e30 forbid edges, v may fall so far
-    // that small differences drown in it: it does for columns only that their rows cannot do without.
+    // The least reduced cost of a row but for column j0.
+    DBP_INLINE T least_but(int i, int j0) {
+        T* const c = row(i);
+        const T kept = std::exchange(c[j0], inf);
+        V low = V{} + inf;
+        for (int j = 0; j < p; j += L) low = dbp::least(low, vec(c + j) - vec(v + j));
+        c[j0] = kept;
+        return dbp::smallest(low);
+    }
+
+    // What comes after the columns' reduction by `load`: reduction transfer and two row reductions. Where scores of -1e30
+    // forbid edges, v may fall so far that small differences drown in it: it does for columns only that their rows cannot
+    // do without.
     DBP_INLINE void reduce() {
         T u1, u2;
         int j1;
         std::fill(x.begin(), x.end(), -1);
         std::fill(y.begin(), y.end(), -1);
-        for (int j = 0; j < p; j++) v[j] = 0;
         auto lower = [&](int j, T by) {  // infinite: there is no other column
             const bool lowers = v[j] - by < v[j] && by < inf;
             if (lowers) v[j] -= by;
             return lowers;
         };
-        if (n == m && n > 1) {
-            for (int j = 0; j < p; j += L) {
-                V low = vec(cost + j);
-                I where{};
-                for (int i = 1; i < n; i++) {
-                    const V t = vec(row(i) + j);
-                    auto less = t < low;
-                    low = less ? t : low;
-                    where = less ? I{} + i : where;
-                }
-                vec(v + j) = low;
-                ivec(pred + j) = where;
-            }
-            for (int j = m; j < p; j++) v[j] = 0;
+        if (square()) {
             for (int j = 0; j < m; j++) {
                 const int i = static_cast<int>(pred[j]);
                 if (x[i] < 0) x[i] = j, y[j] = i;
             }
             for (int i = 0; i < n; i++) {
                 if (x[i] < 0) continue;
-                two_least(i, u1, u2, j1);  // u1 = 0, at x[i]
-                lower(x[i], u2);
+                lower(x[i], least_but(i, x[i]));  // that of x[i] is 0
             }
         }
         waiting.clear();
@@ -152,12 +159,15 @@ template <class T, int W> class Assignment {
 
     // Another column of the reduced cost u of row i, a free one if there is any.
     DBP_INLINE int tied(int i, int j1, T u) {
-        for (int j = 0, other = j1;; j++) {
-            if (j == m) return other;
-            if (j == j1 || row(i)[j] - v[j] != u) continue;
-            if (y[j] < 0) return j;
-            other = j;
-        }
+        int other = j1;
+        for (int k = 0; k < p; k += L)
+            for (unsigned hits = dbp::bits(vec(row(i) + k) - vec(v + k) == u); hits; hits &= hits - 1) {
+                const int j = k + __builtin_ctz(hits);
+                if (j == j1) continue;
+                if (y[j] < 0) return j;
+                other = j;
+            }
+        return other;
     }
 
     // Dijkstra over columns from a free row to the nearest free column. A column that was reached has open = -inf,
@@ -235,10 +245,12 @@ template <class T, int W> class Assignment {
             start[i] = count;
             if (tight.size() < static_cast<size_t>(count) + m) tight.resize(2 * (count + m));
             const T u = row(i)[x[i]] - v[x[i]];
-            for (int j = 0; j < p; j += L) {
-                unsigned hits = dbp::bits(vec(row(i) + j) - vec(v + j) <= u);
-                if (j + L > m) hits &= (1u << (m - j)) - 1;  // infinite costs are as good as the padding
-                for (; hits; hits &= hits - 1) tight[count++] = j + __builtin_ctz(hits);
+            for (int j = 0; j < m; j += 64) {  // 64 at a time, so that there is little to mispredict
+                uint64_t hits = 0;
+                for (int k = j; k < std::min(j + 64, p); k += L)
+                    hits |= uint64_t(dbp::bits(vec(row(i) + k) - vec(v + k) <= u)) << (k - j);
+                if (j + 64 > m) hits &= (uint64_t(1) << (m - j)) - 1;  // infinite costs are as good as the padding
+                for (; hits; hits &= hits - 1) tight[count++] = j + __builtin_ctzll(hits);
             }
             if (count == start[i]) tight[count++] = x[i];  // where scores are no numbers
         }
@@ -251,8 +263,11 @@ template <class T, int W> class Assignment {
     // Rows can pass their columns on in a circle within a strongly connected component (Tarjan, SIAM J. Comput. 1,
     // 1972). Keeps the columns owned in the component of each row; false if there is no circle: the optimum is unique.
     DBP_INLINE bool circles() {
-        std::fill(order.begin(), order.end(), 0);
         int count = 0, components = 0, depth = 0, top = 0;
+        for (int node = 0; node <= n; node++) {  // what links to nothing but itself is a component
+            order[node] = start[node + 1] - start[node] < 2;
+            if (order[node]) low[node] = n + 1 + ++components;
+        }
         for (int root = 0; root <= n; root++) {
             if (order[root]) continue;
             auto enter = [&](int node) {
