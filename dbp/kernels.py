@@ -4,6 +4,7 @@ import ctypes
 import os
 from collections.abc import Callable
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 from dbp.errors import UserError
@@ -22,21 +23,28 @@ def load() -> tuple[ctypes.CDLL | None, str]:
     try:
         best = ctypes.CDLL(str(_path("kernels"))).dbp_best_instruction_set()
         name = next(name for name in reversed(_SETS[: best + 1]) if _path(name).exists())
-        return ctypes.CDLL(str(_path(name))), f"native ({name})"
+        return _of_these_sources(ctypes.CDLL(str(_path(name)))), f"native ({name})"
     except OSError as error:
         return None, f"torch ({error})"
+
+
+def _of_these_sources(library: ctypes.CDLL) -> ctypes.CDLL:
+    """The library, unless it was built of other sources than lie here, as after a pull: its arguments may be others."""
+    files = sorted([*_FOLDER.glob("src/*.cpp"), *_FOLDER.glob("src/*.h")])  # a wheel has none
+    expected = int(sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:15], 16)
+    built_of = ctypes.c_int64.in_dll(library, "dbp_sources").value if hasattr(library, "dbp_sources") else None
+    if files and built_of != expected:
+        raise UserError(
+            "the compiled kernels are not of the sources in dbp/native/src: "
+            "install again, or run python setup.py build_ext --inplace; DBP_NATIVE=0 does without them"
+        )
+    return library
 
 
 @cache
 def function(symbol: str, pointers: int, integers: int) -> Callable[..., int]:
     """A function of the library that takes addresses, then integers, and returns one; ctypes lets go of the GIL."""
-    try:
-        found = getattr(load()[0], symbol)
-    except AttributeError:
-        raise UserError(
-            f"the compiled kernels are older than the source, and have no {symbol}: "
-            "install again, or run python setup.py build_ext --inplace"
-        ) from None
+    found = getattr(load()[0], symbol)
     found.argtypes = [ctypes.c_void_p] * pointers + [ctypes.c_int64] * integers
     found.restype = ctypes.c_int64
     return found

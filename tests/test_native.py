@@ -1,17 +1,19 @@
 """Kernels: equal to their torch twins, safe in threads, forks and compilers, and not needed."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dbp import native
+from dbp import kernels, native
 from dbp.errors import NonFinite, UserError
 from dbp.shapes import require_finite
 from dbp.solvers import GridPath, OneHot, Rank, TopK
@@ -43,11 +45,11 @@ SCORES = {
     "tiny": lambda *shape: torch.randn(*shape) * 1e-40,
     "mixed": lambda *shape: torch.randn(*shape) * 10.0 ** torch.randint(-30, 30, shape),
 }
-kernels = pytest.mark.parametrize("name", KERNELS)
+each = pytest.mark.parametrize("name", KERNELS)
 
 
 @needs_kernels
-@kernels
+@each
 @pytest.mark.parametrize("scores", SCORES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_kernel_equals_its_twin(name: str, scores: str, dtype: torch.dtype) -> None:
@@ -69,7 +71,7 @@ def test_the_one_score_that_is_not_finite_is_found(n: int, dtype: torch.dtype) -
                 require_finite(x.index_fill(0, torch.tensor(i), value), 1, "x")
 
 
-@kernels
+@each
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int64])
 def test_dtype_and_layout_follow_theta(name: str, dtype: torch.dtype) -> None:
     _, _, solver, event, proper = KERNELS[name]
@@ -83,14 +85,14 @@ def test_dtype_and_layout_follow_theta(name: str, dtype: torch.dtype) -> None:
     assert torch.equal(solver(x[:1].expand(4, *x.shape[1:])), y[:1].expand(4, *x.shape[1:]))
 
 
-@kernels
+@each
 def test_empty_batches(name: str) -> None:
     _, _, solver, event, _ = KERNELS[name]
     for leading in ((0,), (2, 0), ()):
         assert solver(-torch.zeros(*leading, *event)).shape == (*leading, *event)
 
 
-@kernels
+@each
 def test_nonsense_ends_within_its_memory(name: str) -> None:
     """What no check can look at (compiled code) may be wrong; the kernel must not hang or write outside."""
     kernel, _, _, event, _ = KERNELS[name]
@@ -103,7 +105,7 @@ def test_nonsense_ends_within_its_memory(name: str) -> None:
             assert "row [10]" in str(error)  # noqa: PT017
 
 
-@kernels
+@each
 def test_compiles_into_one_graph(name: str) -> None:
     _, _, solver, event, proper = KERNELS[name]
     x = torch.rand(4, *event)
@@ -113,7 +115,7 @@ def test_compiles_into_one_graph(name: str) -> None:
         assert torch.equal(compiled(x), solver(proper(x * 2)) + 1)
 
 
-@kernels
+@each
 def test_exports(name: str) -> None:
     _, _, solver, event, proper = KERNELS[name]
 
@@ -128,7 +130,7 @@ def test_exports(name: str) -> None:
     assert torch.equal(exported.module()(x), Model()(x))
 
 
-@kernels
+@each
 def test_vmap(name: str) -> None:
     _, _, solver, event, proper = KERNELS[name]
     x = proper(torch.randn(4, 3, *event))
@@ -165,7 +167,7 @@ def test_operators_keep_torchs_rules(operator: str, arguments: tuple) -> None:
 
 
 @needs_kernels
-@kernels
+@each
 def test_threads_agree(name: str) -> None:
     kernel, _, _, event, proper = KERNELS[name]
     x = proper(torch.randn(20_000, *event))
@@ -178,7 +180,7 @@ def test_threads_agree(name: str) -> None:
         torch.set_num_threads(before)
 
 
-@kernels
+@each
 def test_python_threads(name: str) -> None:
     kernel, _, _, event, proper = KERNELS[name]
     inputs = [proper(torch.randn(2000, *event)) for _ in range(4)]
@@ -221,9 +223,19 @@ def test_workers_after_the_parent_used_threads(start: str) -> None:
 
 
 @needs_kernels
-def test_kernels_older_than_the_source() -> None:
-    with pytest.raises(UserError, match=r"older than the source, and have no dbp_new_f32.*install again"):
-        native.call("new", [torch.zeros(1)], 1)
+@pytest.mark.parametrize("change", ["// Another line.\n", None])
+def test_kernels_of_other_sources(change: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shutil.copytree(kernels._FOLDER, tmp_path / "native")
+    monkeypatch.setattr(kernels, "_FOLDER", folder)
+    assert kernels.load.__wrapped__()[1] == native.status()
+    if change is None:  # as in a wheel
+        shutil.rmtree(folder / "src")
+        assert kernels.load.__wrapped__()[1] == native.status()
+    else:
+        with (folder / "src" / "rank.cpp").open("a") as file:
+            file.write(change)
+        with pytest.raises(UserError, match=r"not of the sources in dbp/native/src: install again.*DBP_NATIVE=0"):
+            kernels.load.__wrapped__()
 
 
 def test_runs_without_kernels() -> None:

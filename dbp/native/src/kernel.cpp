@@ -1,5 +1,12 @@
 #include "kernel.h"
 
+#ifndef DBP_SOURCES
+#define DBP_SOURCES 0
+#endif
+
+// Of which sources this library was built: the first 60 bits of their SHA-256.
+DBP_EXPORT const int64_t dbp_sources = DBP_SOURCES;
+
 // Which of the three libraries this processor runs: 0 the plain one, 1 AVX2, 2 AVX-512.
 DBP_EXPORT int64_t dbp_best_instruction_set() {
 #if defined(__x86_64__)
