@@ -1,6 +1,5 @@
 """The perturbed layer: the mean decision under noise, and its exact gradient by the score of the noise."""
 
-from functools import reduce
 from typing import Any
 
 import torch
@@ -64,20 +63,20 @@ class Perturbed(Estimator):
             self._scored = self.noise
         fixed, draws = theta.detach(), self.draws(theta)
         leading = 1 + theta.ndim - solver.event_dim
-        totals: list[Tensor] = []
+        total: list[Tensor] = []
 
         def decide(rows: Rows) -> Tensor:
             y = solver(self.move(fixed, draws[rows]), instance)
-            totals.append(y.sum(0))
+            total[:] = [total[0].add_(y.sum(0))] if total else [y.sum(0)]
             return y
 
-        y = draws.stack(decide, torch.uint8 if solver.binary else None)  # [samples, *batch, *out]
+        y = draws.stack(decide, torch.int8 if solver.binary else None)  # [samples, *batch, *out]
 
         def pullback(grad: Tensor) -> Tensor:
             weight = self.weight(draws.stack(lambda rows: inner(cut(y, rows).to(grad.dtype), grad, leading)))
             return draws.total(lambda rows: weighted_sum(self.score(fixed, draws[rows]), cut(weight, rows)))
 
-        return Draw(linear_pull_back(reduce(torch.add, totals).div_(self.samples), theta, pullback))
+        return Draw(linear_pull_back(total[0].div_(self.samples), theta, pullback))
 
     def weight(self, reward: Tensor) -> Tensor:
         """Minus what each sample's reward is above that of the others or of its pair, divided by how many samples."""
