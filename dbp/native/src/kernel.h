@@ -88,11 +88,11 @@ class Buffer {
     operator T*() { return start; }
 };
 
-// Calls `work(begin, end)` on pieces of [0, items), on at most `threads` threads, each with 150 us of work or more.
+// Calls `work(begin, end)` on pieces of [0, items), on at most `threads` threads, each with 200 us of work or more.
 // The threads live as long as the call: nothing is left behind for a fork to lose, and none waits for work.
 template <class Work>
 int64_t parallel(int64_t items, double nanoseconds_per_item, int64_t threads, Work work) {
-    const double useful = items * nanoseconds_per_item / 150e3;
+    const double useful = items * nanoseconds_per_item / 200e3;
     const int64_t workers = std::min({threads, items, useful < 1e6 ? static_cast<int64_t>(useful) : threads});
     std::atomic<bool> out_of_memory{false};
     auto safely = [&](int64_t begin, int64_t end) {
