@@ -133,7 +133,7 @@ class SumOfGamma(Counted):
 
     so that a k-subset's perturbed score is perturbed by one Gumbel(scale). Some published snippets invert the rate of
     the Gamma and draw far too little noise. Drawn exactly up to linear interpolation between quantiles, 128 to an
-    octave of the probability to the nearer end, which is at least 2^-33; ten Gamma draws cost 100 times as much.
+    octave of the probability to the nearer end, which is at least 2^-33; ten Gamma draws cost 200 times as much.
     Source: Niepert, Minervini, Franceschi, "Implicit MLE", NeurIPS 2021, section 3.4.
 
     Args:

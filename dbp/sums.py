@@ -8,7 +8,7 @@ from dbp.shapes import align, sum_to
 
 
 def own_gradient(grad: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradient of each decision's own loss, `grad / weight`, and the weight that it is to get back.
+    """The gradient of each decision's own loss, `own = grad / weight`, and the weight that it is to get back.
 
     Args:
         grad: `[*leading, *rest]`.
