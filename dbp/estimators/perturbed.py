@@ -79,7 +79,7 @@ class Perturbed(Estimator):
         return Draw(linear_pull_back(total[0].div_(self.samples), theta, pullback))
 
     def weight(self, reward: Tensor) -> Tensor:
-        """`-(r_s - mean of the others) / samples`, antithetic `-(r_s - r_pair) / (2 samples)`, for r `[samples, *batch]`."""
+        """`-(r_s - mean of the others) / samples`, paired `-(r_s - r_pair) / (2 samples)` of r `[samples, *batch]`."""
         if self.antithetic:
             return (reward.roll(self.samples // 2, 0) - reward) / (2 * self.samples)
         return (reward.mean(0) - reward) / (self.samples - 1) if self.samples > 1 else -reward
