@@ -36,12 +36,14 @@ class Noise(ABC):
     def sample(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Independent draws with the shape, dtype and device of `like`."""
 
-    def stream(self, like: Tensor, generator: torch.Generator | None = None) -> Callable[[int, int], Tensor]:
-        """A `sample` of which it hands out numbers `begin` to `end`, flat, the same ones whenever they are asked for.
+    def around(
+        self, centre: Tensor, samples: int, generator: torch.Generator | None = None
+    ) -> Callable[[int, int], Tensor]:
+        """`centre + Z` of so many samples: hands out those from `begin` to `end`, the same whenever they are asked for.
 
         Noise that is made by a counter does not keep them.
         """
-        kept = self.sample(like, generator).flatten()
+        kept = centre + self.sample(centre.expand(samples, *centre.shape), generator)
         return lambda begin, end: kept[begin:end]
 
     def log_prob(self, value: Tensor) -> Tensor:

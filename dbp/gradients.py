@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from dbp.core import Draw, without_autocast
 from dbp.draws import Draws, Rows, cut
-from dbp.shapes import align, require_scored
+from dbp.shapes import require_scored
 from dbp.sums import own_gradient, weighted_sum
 
 
@@ -41,7 +41,7 @@ def pull_back(y: Tensor, theta: Tensor, pullback: Callable[[Tensor], Tensor]) ->
         Unsupported: y has another shape than theta, so it does not maximise `<theta, y>`.
     """
     one = Draws(theta.detach(), None, None)
-    return pull_back_draws(y.clone(), theta, one, lambda grad, _: pullback(grad))
+    return pull_back_draws(y.clone(), theta, one, lambda grad, _: (pullback(grad), None))
 
 
 @torch.compiler.disable  # traced, the factor below would be read while it is still empty
@@ -49,7 +49,7 @@ def pull_back_draws(
     y: Tensor,
     theta: Tensor,
     draws: Draws,
-    pullback: Callable[[Tensor, Rows], Tensor],
+    pullback: Callable[[Tensor, Rows], tuple[Tensor, Tensor | None]],
     finish: Callable[[Tensor], Tensor] = lambda total: total,
 ) -> Draw:
     """As `pull_back`, for the decisions y of each draw: of some rows at a time, added up.
@@ -57,6 +57,7 @@ def pull_back_draws(
     Args:
         y: becomes the draw's own. Who writes in it cannot go back.
         theta: without a dim for the samples.
+        pullback: maps the own gradients of some rows to two tensors, of which the difference is added up; null is zero.
         finish: maps the sum over all rows.
     """
     require_scored(theta, y if draws.samples is None else y[0], theta.ndim)
@@ -68,10 +69,10 @@ def pull_back_draws(
 
         def of_rows(rows: Rows) -> Tensor:
             own, share = own_gradient(cut(grad, rows), cut(weight, rows))
-            decided = pullback(own, rows)
+            more, less = pullback(own, rows)
             if draws.samples is None:
-                return decided * align(share, decided.ndim)
-            return weighted_sum(decided, share.expand(len(decided)) if together else share)
+                return weighted_sum(more[None], share[None], less if less is None else less[None])
+            return weighted_sum(more, share.expand(len(more)) if together else share, less)
 
         return finish(draws.total(of_rows, whole=together))
 

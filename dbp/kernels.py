@@ -42,10 +42,17 @@ def _of_these_sources(library: ctypes.CDLL) -> ctypes.CDLL:
 
 
 @cache
-def function(symbol: str, pointers: int, integers: int) -> Callable[..., int]:
-    """A function of the library that takes addresses, then integers, and returns one; ctypes lets go of the GIL."""
+def function(symbol: str, pointers: int, doubles: tuple[bool, ...]) -> Callable[..., int]:
+    """A function of the library that takes addresses, then numbers, and returns an integer; ctypes lets go of the GIL.
+
+    Args:
+        symbol: its name.
+        pointers: how many addresses.
+        doubles: of each number whether it is a double; else it is an int64.
+    """
     found = getattr(load()[0], symbol)
-    found.argtypes = [ctypes.c_void_p] * pointers + [ctypes.c_int64] * integers
+    numbers = [ctypes.c_double if double else ctypes.c_int64 for double in doubles]
+    found.argtypes = [ctypes.c_void_p] * pointers + numbers
     found.restype = ctypes.c_int64
     return found
 

@@ -28,17 +28,19 @@ class Counted(Noise):
     def sample(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
         if not _has_kernel(like):
             return self.draw(like, generator)
-        return self._counted(like.detach(), _key(generator), 0)
+        return self._counted(like.detach(), None, _key(generator), 0)
 
-    def stream(self, like: Tensor, generator: torch.Generator | None = None) -> Callable[[int, int], Tensor]:
-        if not _has_kernel(like) or type(self).sample is not Counted.sample:  # a subclass may draw its own way
-            return super().stream(like, generator)
-        key, one = _key(generator), like.new_empty(())
-        return lambda begin, end: self._counted(one.expand(end - begin), key, begin)
+    def around(
+        self, centre: Tensor, samples: int, generator: torch.Generator | None = None
+    ) -> Callable[[int, int], Tensor]:
+        if not _has_kernel(centre) or type(self).sample is not Counted.sample:  # a subclass may draw its own way
+            return super().around(centre, samples, generator)
+        key, centre = _key(generator), centre.contiguous()
+        many, each = centre.expand(samples, *centre.shape), centre.numel()
+        return lambda begin, end: self._counted(many[begin:end], centre, key, begin * each)
 
-    def _counted(self, like: Tensor, key: Tensor, begin: int) -> Tensor:
-        z = numbers(like, key, self.kernel, begin, self.table(like))
-        return z if self.scale == 1 else z.mul_(self.scale)
+    def _counted(self, like: Tensor, centre: Tensor | None, key: Tensor, begin: int) -> Tensor:
+        return numbers(like, centre, self.table(like), key, self.kernel, begin, float(self.scale))
 
     @abstractmethod
     def draw(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -50,10 +52,13 @@ class Counted(Noise):
 
 
 @native.operator
-def numbers(like: Tensor, key: Tensor, kernel: str, begin: int, table: Tensor | None) -> Tensor:
-    """As many numbers of the key's stream as `like` has, from `begin` on, of scale one."""
+def numbers(
+    like: Tensor, centre: Tensor | None, table: Tensor | None, key: Tensor, kernel: str, begin: int, scale: float
+) -> Tensor:
+    """As many numbers of the key's stream as `like` has, from `begin` on, times scale; and the centre added to each."""
     z = torch.empty_like(like, memory_format=torch.contiguous_format)
-    native.call(kernel, (z,) if table is None else (z, table), int(key), begin, z.numel())
+    period = z.numel() if centre is None else centre.numel()
+    native.call(kernel, (z, centre, table), int(key), begin, z.numel(), max(period, 1), scale)
     return z
 
 

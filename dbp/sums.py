@@ -25,22 +25,37 @@ def own_gradient(grad: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return own, weight + 0 * grad.sum()
 
 
-def weighted_sum(x: Tensor, weight: Tensor) -> Tensor:
-    """`sum_s weight_s x_s`, `[*leading, *rest]`, for x of `[S, *leading, *rest]` and weight of `[S, *leading]`."""
-    if _fits(x, weight):
+def weighted_sum(x: Tensor, weight: Tensor, minus: Tensor | None = None) -> Tensor:
+    """`sum_s weight_s (x_s - minus_s)`, of `[*leading, *rest]`.
+
+    Args:
+        x: `[S, *leading, *rest]`.
+        weight: `[S, *leading]`.
+        minus: as x, or with a first dim of one; null for zero.
+    """
+    if _fits(x, weight) and (minus is None or minus.dtype == x.dtype):
         out = torch.empty(x.shape[1:], dtype=x.dtype)
-        native.call("weighted_sum", (x, weight, out), len(x), weight[0].numel(), _size(x, weight))
+        few = 1 if minus is None else len(minus)
+        native.call("weighted_sum", (x, minus, weight, out), len(x), few, weight[0].numel(), _size(x, weight))
         return out
-    return (align(weight, x.ndim) * x).sum(0)
+    return (align(weight, x.ndim) * (x if minus is None else x - minus)).sum(0)
 
 
 def inner(x: Tensor, y: Tensor, leading: int) -> Tensor:
-    """`<x_s, y>` over all but `leading` dims, for x of `[S, *batch, *rest]` and y of `[*batch, *rest]`."""
-    if _fits(x, y):
-        out = torch.empty(x.shape[:leading], dtype=x.dtype)
-        native.call("inner", (x, y, out), len(x), out[0].numel(), _size(x, out))
-        return out
-    return sum_to(x * y, leading)
+    """`<x_s, y>` over all but `leading` dims.
+
+    Args:
+        x: `[S, *batch, *rest]`, of y's dtype or int8.
+        y: `[*batch, *rest]`.
+        leading: the dims of S and batch.
+    """
+    of_bytes = x.dtype == torch.int8
+    if not _fits(y, y if of_bytes else x):
+        return sum_to(x * y, leading)
+    out = torch.empty(x.shape[:leading], dtype=y.dtype)
+    kernel, tensors = ("inner_of_bytes", (y, x, out)) if of_bytes else ("inner", (x, y, out))
+    native.call(kernel, tensors, len(x), out[0].numel(), _size(x, out))
+    return out
 
 
 def _fits(x: Tensor, other: Tensor) -> bool:

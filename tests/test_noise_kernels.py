@@ -58,9 +58,9 @@ def test_the_generator_gives_the_published_answers(counter, key, answer):
     assert " ".join(f"{int(word):08x}" for word in threefry(counter, key)) == answer
 
 
-def numbers(name, dtype, key, begin, n):
+def numbers(name, dtype, key, begin, n, centre=None, scale=1.0):
     like, noise = torch.empty(n, dtype=dtype), NOISES[name]
-    return noises.numbers(like, torch.tensor(key), noise.kernel, begin, noise.table(like))
+    return noises.numbers(like, centre, noise.table(like), torch.tensor(key), noise.kernel, begin, scale)
 
 
 def words_of(dtype, key, chunks):
@@ -132,6 +132,17 @@ def test_a_number_depends_on_nothing_but_key_and_place(name, dtype):
 
 @names
 @dtypes
+@pytest.mark.parametrize("period", [1, 7, 256, 1000])
+def test_numbers_are_scaled_and_moved(name, dtype, period):
+    centre, (begin, end) = torch.linspace(-3, 5, period, dtype=dtype), (3 * period, 3 * period + 2111)
+    plain = numbers(name, dtype, KEY, begin, end - begin)
+    expected = plain * 0.3 + centre[torch.arange(begin, end) % period]
+    assert torch.equal(numbers(name, dtype, KEY, begin, end - begin, centre, 0.3), expected)
+    assert torch.equal(numbers(name, dtype, KEY, begin, end - begin, None, 0.3), plain * 0.3)
+
+
+@names
+@dtypes
 def test_threads_and_instruction_sets_agree(name, dtype):
     n, threads = 700_001, torch.get_num_threads()
     once = numbers(name, dtype, KEY, 5, n)
@@ -143,9 +154,8 @@ def test_threads_and_instruction_sets_agree(name, dtype):
     plain = ctypes.CDLL(str(kernels._path("kernels")))
     function = getattr(plain, f"dbp_{name}_{native.library._SUFFIX[dtype]}")
     z, table = torch.empty(n, dtype=dtype), of_sum_of_gamma(10, 10, dtype, once.device)
-    pointers = [z.data_ptr(), table.data_ptr()] if name == "quantiles" else [z.data_ptr()]
-    sizes = [KEY, 5, n, 1]
-    function(*map(ctypes.c_void_p, pointers), *map(ctypes.c_int64, sizes))
+    pointers, sizes = (z.data_ptr(), None, table.data_ptr()), (KEY, 5, n, n)
+    function(*map(ctypes.c_void_p, pointers), *map(ctypes.c_int64, sizes), ctypes.c_double(1), ctypes.c_int64(1))
     assert torch.equal(z, once)
 
 
@@ -178,9 +188,9 @@ def test_neighbouring_numbers_and_keys_are_not_correlated():
 
 
 def test_the_operator_keeps_torchs_rules():
-    like, key = torch.empty(5), torch.tensor(KEY)
-    torch.library.opcheck(torch.ops.dbp.numbers.default, (like, key, "normal", 3, None))
-    torch.library.opcheck(torch.ops.dbp.numbers.default, (like, key, "quantiles", 3, SumOfGamma().table(like)))
+    like, key, table = torch.empty(2, 5), torch.tensor(KEY), SumOfGamma().table(torch.empty(0))
+    torch.library.opcheck(torch.ops.dbp.numbers.default, (like, None, None, key, "normal", 3, 0.5))
+    torch.library.opcheck(torch.ops.dbp.numbers.default, (like, torch.ones(5), table, key, "quantiles", 5, 1.0))
 
 
 @names

@@ -64,18 +64,18 @@ class AdaptiveIMLE(Estimator):
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
         fixed = theta.detach()
         draws = Draws(fixed, self.samples, self.noise, self.generator)
-        y = draws.stack(lambda rows: solver(fixed + draws[rows], instance))
+        y = draws.stack(lambda rows: solver(draws[rows], instance))
         leading = [y.ndim - solver.event_dim]  # the dims of the losses, once they are known
         count = theta.new_zeros(())
 
-        def pullback(grad: Tensor, rows: Rows) -> Tensor:
+        def pullback(grad: Tensor, rows: Rows) -> tuple[Tensor, None]:
             dims = tuple(range(leading[0], y.ndim))
             lam = self.alpha * _norm(fixed.expand_as(grad), dims) / _norm(grad, dims).clamp_min(_TINY)
-            noisy, step = fixed + draws[rows], lam * grad
+            noisy, step = draws[rows], lam * grad
             less = solver(noisy - step, instance)
             gap = solver(noisy + step, instance) - less if self.two_sided else y[rows] - less
             count.add_(gap.count_nonzero())
-            return gap / (lam.clamp_min(_TINY) * (2 if self.two_sided else 1))
+            return gap / (lam.clamp_min(_TINY) * (2 if self.two_sided else 1)), None
 
         def adapted(total: Tensor) -> Tensor:
             self.adapt(count / y.shape[: leading[0]].numel())

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dbp.core import Draw, Estimator, Noise, Solver, Target
-from dbp.draws import Draws, Rows
+from dbp.draws import Draws, Rows, cut
 from dbp.errors import UserError
 from dbp.gradients import pull_back_draws
 from dbp.noises import Gumbel
@@ -39,11 +39,11 @@ class Blackbox(Estimator):
         y = solver(fixed, instance)
         width = self.lam * (2 if self.two_sided else 1)
 
-        def pullback(grad: Tensor, rows: Rows) -> Tensor:
+        def pullback(grad: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
             more = solver(fixed.add(grad, alpha=self.lam), instance) if self.two_sided else y
-            return (more - solver(fixed.sub(grad, alpha=self.lam), instance)).div_(width)
+            return more, solver(fixed.sub(grad, alpha=self.lam), instance)
 
-        return pull_back_draws(y, theta, Draws(fixed, None, None), pullback)
+        return pull_back_draws(y, theta, Draws(fixed, None, None), pullback, lambda total: total / width)
 
 
 class IMLE(Estimator):
@@ -93,14 +93,16 @@ class IMLE(Estimator):
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
         fixed = theta.detach()
         draws = Draws(fixed, self.samples, self.noise, self.generator)
-        y = draws.stack(lambda rows: solver(fixed + draws[rows], instance))
+        y = draws.stack(lambda rows: solver(draws[rows], instance))
         width = self.lam * (2 if self.two_sided else 1)
 
-        def pullback(grad: Tensor, rows: Rows) -> Tensor:
-            base = torch.add(fixed, draws[rows], alpha=self.target_temperature)
+        def pullback(grad: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+            base = draws[rows]
+            if self.target_temperature != 1:
+                base = torch.lerp(fixed, base, self.target_temperature)
             if self.target == "co":
                 base = torch.where(grad == 0, base, base - fixed)
-            more = solver(base.add(grad, alpha=self.lam), instance) if self.two_sided else y[rows]
-            return more - solver(base.sub_(grad, alpha=self.lam), instance)
+            more = solver(base.add(grad, alpha=self.lam), instance) if self.two_sided else cut(y, rows)
+            return more, solver(torch.sub(base, grad, alpha=self.lam), instance)
 
         return pull_back_draws(y, theta, draws, pullback, lambda total: total / width)

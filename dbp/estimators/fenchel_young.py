@@ -64,12 +64,12 @@ class FenchelYoung(Perturbed):
         value = theta.new_zeros(theta.shape[: theta.ndim - solver.event_dim])
 
         def of_rows(rows: Rows) -> Tensor:
-            noise = draws[rows]
-            noisy = self.move(theta, noise)
+            drawn = draws[rows]
+            noisy = self.moved(theta, drawn)
             y = solver(noisy, instance)
             value.add_(dot(noisy, y, solver.event_dim).sum(0))
             if self.multiplicative:
-                slope.add_((self.move(torch.ones_like(theta), noise) * y).sum(0))
+                slope.add_((self.moved(torch.ones_like(theta), drawn) * y).sum(0))
             return y.sum(0)
 
         y = draws.total(of_rows)

@@ -66,15 +66,15 @@ class Perturbed(Estimator):
         total: list[Tensor] = []
 
         def decide(rows: Rows) -> Tensor:
-            y = solver(self.move(fixed, draws[rows]), instance)
+            y = solver(self.moved(fixed, draws[rows]), instance)
             total[:] = [total[0].add_(y.sum(0))] if total else [y.sum(0)]
             return y
 
         y = draws.stack(decide, torch.int8 if solver.binary else None)  # [samples, *batch, *out]
 
         def pullback(grad: Tensor) -> Tensor:
-            weight = self.weight(draws.stack(lambda rows: inner(cut(y, rows).to(grad.dtype), grad, leading)))
-            return draws.total(lambda rows: weighted_sum(self.score(fixed, draws[rows]), cut(weight, rows)))
+            weight = self.weight(draws.stack(lambda rows: inner(cut(y, rows), grad, leading)))
+            return draws.total(lambda rows: self.weighted_score(fixed, draws[rows], cut(weight, rows)))
 
         return Draw(linear_pull_back(total[0].div_(self.samples), theta, pullback))
 
@@ -85,18 +85,23 @@ class Perturbed(Estimator):
         return (reward.mean(0) - reward) / (self.samples - 1) if self.samples > 1 else -reward
 
     def draws(self, theta: Tensor) -> Draws:
-        """Z, of all samples."""
-        return Draws(theta.detach(), self.samples, self.noise, self.generator, self.antithetic)
+        """`theta + Z`, or Z where that is multiplied, of all samples."""
+        centre = torch.zeros_like(theta) if self.multiplicative else theta.detach()
+        return Draws(centre, self.samples, self.noise, self.generator, self.antithetic)
 
     def perturb(self, solver: Solver, theta: Tensor) -> Tensor:
-        return self.move(theta, self.noise.sample(theta, self.generator))
+        noise = self.noise.sample(theta, self.generator)
+        return self.moved(theta, noise if self.multiplicative else theta + noise)
 
-    def move(self, theta: Tensor, noise: Tensor) -> Tensor:
-        """theta under the noise; differentiable."""
-        return theta * (noise - self.noise.scale**2 / 2).exp() if self.multiplicative else theta + noise
+    def moved(self, theta: Tensor, drawn: Tensor) -> Tensor:
+        """theta under the noise, from what `draws` gives; differentiable."""
+        return theta * (drawn - self.noise.scale**2 / 2).exp() if self.multiplicative else drawn
 
-    def score(self, theta: Tensor, noise: Tensor) -> Tensor:
-        """Minus the gradient in theta of the log-density of the perturbed scores."""
-        score = self.noise.score(noise)
+    def weighted_score(self, theta: Tensor, drawn: Tensor, weight: Tensor) -> Tensor:
+        """`sum_s weight_s` times minus the gradient in theta of the log-density of the perturbed scores."""
+        if not self.multiplicative and isinstance(self.noise, Normal):  # its score is linear
+            return weighted_sum(drawn, weight, theta[None]).div_(-(self.noise.scale**2))
+        if not self.multiplicative:
+            return weighted_sum(self.noise.score(drawn - theta), weight)
         # A score of zero stays where it is under multiplicative noise, and has no gradient.
-        return torch.where(theta == 0, 0, score / theta) if self.multiplicative else score
+        return torch.where(theta == 0, 0, weighted_sum(self.noise.score(drawn), weight) / theta)

@@ -24,10 +24,11 @@ def widen(theta: Tensor) -> Tensor:
     return theta.to(torch.float32 if theta.is_floating_point() else torch.float64)
 
 
-def call(name: str, tensors: Sequence[Tensor | None], *sizes: int) -> int:
-    """Calls `dbp_<name>_<f32|f64>(pointers of tensors..., sizes..., threads)`; the first tensor's dtype chooses.
+def call(name: str, tensors: Sequence[Tensor | None], *numbers: float) -> int:
+    """Calls `dbp_<name>_<f32|f64>(pointers of tensors..., numbers..., threads)`; the first tensor's dtype chooses.
 
-    Null tensors are null pointers; what is not contiguous is copied, hence the tensor that takes the result must be.
+    Floats go in as doubles, integers as int64, and null tensors as null pointers. What is not contiguous is copied,
+    hence the tensor that takes the result must be.
 
     Returns:
         0, or `8 * row + code`: the first row that cannot be solved, and why.
@@ -37,9 +38,10 @@ def call(name: str, tensors: Sequence[Tensor | None], *sizes: int) -> int:
     """
     kept = [None if tensor is None else tensor.contiguous() for tensor in tensors]
     symbol = f"dbp_{name}_{_SUFFIX[kept[0].dtype]}"  # type: ignore[union-attr]
-    function = kernels.function(symbol, len(kept), len(sizes) + 1)
+    arguments = (*numbers, torch.get_num_threads())
+    function = kernels.function(symbol, len(kept), tuple([isinstance(number, float) for number in arguments]))
     pointers = [None if tensor is None else tensor.data_ptr() for tensor in kept]
-    result = function(*pointers, *sizes, torch.get_num_threads())
+    result = function(*pointers, *arguments)
     if result == _OUT_OF_MEMORY:
         raise MemoryError(f"no memory for the work space of the {name} kernel")
     return result

@@ -29,19 +29,23 @@ using Integers = const int64_t*;
     (const T* x, const uint8_t* open, Integers source, Integers target, T* y, Size rows, Size height, Size width, \
      Size neighbours, Size sweep, Size threads)
 
-#define NOISE(T) (T* z, Size key, Size offset, Size n, Size threads)
-#define NOISE_TABLE(T) (T* z, const T* node, Size key, Size offset, Size n, Size threads)
+#define NOISE(T) \
+    (T* z, const T* centre, const T* table, Size key, Size offset, Size n, Size period, double scale, Size threads)
 #define GRADIENT(T) (const T* grad, const T* weight, T* own, Size rows, Size n, Size threads)
-#define SUMS(T) (const T* x, const T* y, T* out, Size samples, Size rows, Size n, Size threads)
+#define WEIGHTED(T) \
+    (const T* x, const T* minus, const T* weight, T* out, Size samples, Size few, Size rows, Size n, Size threads)
+#define INNER(T) (const T* x, const T* y, T* out, Size samples, Size rows, Size n, Size threads)
+#define INNER_OF_BYTES(T) (const T* y, const int8_t* x, T* out, Size samples, Size rows, Size n, Size threads)
 
-KERNEL(uniform, NOISE, (z, key, offset, n, threads))
-KERNEL(normal, NOISE, (z, key, offset, n, threads))
-KERNEL(gumbel, NOISE, (z, key, offset, n, threads))
-KERNEL(logistic, NOISE, (z, key, offset, n, threads))
-KERNEL(quantiles, NOISE_TABLE, (z, node, key, offset, n, threads))
+KERNEL(uniform, NOISE, (z, centre, table, key, offset, n, period, scale, threads))
+KERNEL(normal, NOISE, (z, centre, table, key, offset, n, period, scale, threads))
+KERNEL(gumbel, NOISE, (z, centre, table, key, offset, n, period, scale, threads))
+KERNEL(logistic, NOISE, (z, centre, table, key, offset, n, period, scale, threads))
+KERNEL(quantiles, NOISE, (z, centre, table, key, offset, n, period, scale, threads))
 KERNEL(own_gradient, GRADIENT, (grad, weight, own, rows, n, threads))
-KERNEL(weighted_sum, SUMS, (x, y, out, samples, rows, n, threads))
-KERNEL(inner, SUMS, (x, y, out, samples, rows, n, threads))
+KERNEL(weighted_sum, WEIGHTED, (x, minus, weight, out, samples, few, rows, n, threads))
+KERNEL(inner, INNER, (x, y, out, samples, rows, n, threads))
+KERNEL(inner_of_bytes, INNER_OF_BYTES, (y, x, out, samples, rows, n, threads))
 KERNEL(one_hot, ROWS, (x, y, rows, n, threads))
 KERNEL(finite, FLAT, (x, n))
 KERNEL(rank, ROWS, (x, y, rows, n, threads))
@@ -107,13 +111,19 @@ void noise(bool many) {
     const int64_t key = dice(), offset = upto(0, 1) ? upto(0, 600) : upto(0, INT64_MAX / 2);
     const std::vector<T> table(4 * (32 * 128 + 1)), room(many ? 300'000 : upto(0, 600));
     const int64_t n = room.size();
-    both("uniform", room, ZERO, [&](auto*, auto* z, int64_t t) { return uniform(z, key, offset, n, t); });
-    both("normal", room, ZERO, [&](auto*, auto* z, int64_t t) { return normal(z, key, offset, n, t); });
-    both("gumbel", room, ZERO, [&](auto*, auto* z, int64_t t) { return gumbel(z, key, offset, n, t); });
-    both("logistic", room, ZERO, [&](auto*, auto* z, int64_t t) { return logistic(z, key, offset, n, t); });
-    both("quantiles", room, ZERO, [&](auto*, auto* z, int64_t t) {
-        return quantiles(z, table.data(), key, offset, n, t);
-    });
+    const std::vector<T> centre = scores<T>(upto(1, 700), NORMAL);
+    const T* middle = upto(0, 1) ? centre.data() : nullptr;
+    const int64_t period = centre.size();
+    const auto check = [&](const char* name, auto kernel) {
+        both(name, room, ZERO, [&](auto*, auto* z, int64_t t) {
+            return kernel(z, middle, table.data(), key, offset, n, period, 0.5, t);
+        });
+    };
+    check("uniform", [](auto... x) { return uniform(x...); });
+    check("normal", [](auto... x) { return normal(x...); });
+    check("gumbel", [](auto... x) { return gumbel(x...); });
+    check("logistic", [](auto... x) { return logistic(x...); });
+    check("quantiles", [](auto... x) { return quantiles(x...); });
 }
 
 template <class T>
@@ -127,12 +137,17 @@ void round(int kind, bool many) {
     both("rank", scores<T>(r * n, kind), kind, [&](auto* x, auto* y, int64_t t) { return rank(x, y, r, n, t); });
 
     const std::vector<T> weight = scores<T>(few * r * n, kind == HUGE_ ? NORMAL : kind);
+    const T* minus = upto(0, 1) ? weight.data() : nullptr;
+    const int64_t other = upto(0, 1) ? few : 1;
     both("own_gradient", scores<T>(r * n, kind), kind,
          [&](auto* x, auto* y, int64_t t) { return own_gradient(x, weight.data(), y, r, n, t); });
     both("weighted_sum", scores<T>(few * r * n, kind), kind,
-         [&](auto* x, auto* y, int64_t t) { return weighted_sum(x, weight.data(), y, few, r, n, t); });
+         [&](auto* x, auto* y, int64_t t) { return weighted_sum(x, minus, weight.data(), y, few, other, r, n, t); });
     both("inner", scores<T>(few * r * n, kind), kind,
          [&](auto* x, auto* y, int64_t t) { return inner(x, weight.data(), y, few, r, n, t); });
+    const std::vector<int8_t> bytes(few * r * n, 1);
+    both("inner_of_bytes", scores<T>(r * n, kind), kind,
+         [&](auto* x, auto* y, int64_t t) { return inner_of_bytes(x, bytes.data(), y, 1, r, n, t); });
 
     r = rows(20 * few * m, many);
     both("matching", scores<T>(r * few * m, kind), kind,

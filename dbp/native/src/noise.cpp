@@ -221,9 +221,16 @@ struct Quantiles {
     static DBP_INLINE double from_end(int64_t s) { return number(s >> 12) * 0x1p-20 + 0.5; }
 };
 
-// Numbers `offset` to `offset + n` of the key's stream.
-template <class T, class Distribution>
-int64_t fill(T* z, int64_t key, int64_t offset, int64_t n, int64_t threads, Distribution distribution) {
+// Numbers `offset` to `offset + n` of the key's stream, times scale, plus a centre: number i has centre[i % period], and
+// a null centre is zero. Only Quantiles read the table.
+template <template <class> class Distribution, class T>
+int64_t fill(T* z, const T* centre, const T* table, int64_t key, int64_t offset, int64_t n, int64_t period, double scale,
+             int64_t threads) {
+    const auto distribution = [=] {
+        if constexpr (std::is_empty_v<Distribution<T>>) return Distribution<T>{};
+        else return Distribution<T>{table};
+    }();
+    const T factor = static_cast<T>(scale);
     const int64_t first = offset / CHUNK<T>, last = (offset + n + CHUNK<T> - 1) / CHUNK<T>;
     return dbp::parallel(n ? last - first : 0, 0.6 * sizeof(T) * CHUNK<T>, threads, [=](int64_t begin, int64_t end) {
         Word<T> words[CHUNK<T>];
@@ -231,33 +238,34 @@ int64_t fill(T* z, int64_t key, int64_t offset, int64_t n, int64_t threads, Dist
         for (int64_t chunk = first + begin; chunk < first + end; chunk++) {
             draw<T>(key, chunk, words);
             distribution(words, numbers);
-            const int64_t start = chunk * CHUNK<T>, stop = start + CHUNK<T>;
-            const int64_t from = std::max(start, offset), to = std::min(stop, offset + n);
-            std::memcpy(z + (from - offset), numbers + (from - start), (to - from) * sizeof(T));
+            const int64_t start = chunk * CHUNK<T>, stop = std::min(start + CHUNK<T>, offset + n);
+            for (int64_t i = std::max(start, offset), run; i < stop; i += run) {
+                run = std::min(stop - i, period - i % period);
+                const T* number = numbers + (i - start);
+                T* out = z + (i - offset);
+                for (int64_t j = 0; j < run; j++) out[j] = factor * number[j];
+                if (!centre) continue;
+                const T* middle = centre + i % period;
+                for (int64_t j = 0; j < run; j++) out[j] += middle[j];
+            }
         }
     });
 }
 
 }  // namespace
 
-#define DBP_NOISE(NAME, DISTRIBUTION)                                                                         \
-    DBP_EXPORT int64_t dbp_##NAME##_f32(float* z, int64_t key, int64_t offset, int64_t n, int64_t threads) {  \
-        return fill(z, key, offset, n, threads, DISTRIBUTION<float>());                                       \
-    }                                                                                                         \
-    DBP_EXPORT int64_t dbp_##NAME##_f64(double* z, int64_t key, int64_t offset, int64_t n, int64_t threads) { \
-        return fill(z, key, offset, n, threads, DISTRIBUTION<double>());                                      \
+#define DBP_NOISE(NAME, DISTRIBUTION)                                                                                  \
+    DBP_EXPORT int64_t dbp_##NAME##_f32(float* z, const float* centre, const float* table, int64_t key,                \
+                                        int64_t offset, int64_t n, int64_t period, double scale, int64_t threads) {    \
+        return fill<DISTRIBUTION>(z, centre, table, key, offset, n, period, scale, threads);                           \
+    }                                                                                                                  \
+    DBP_EXPORT int64_t dbp_##NAME##_f64(double* z, const double* centre, const double* table, int64_t key,             \
+                                        int64_t offset, int64_t n, int64_t period, double scale, int64_t threads) {    \
+        return fill<DISTRIBUTION>(z, centre, table, key, offset, n, period, scale, threads);                           \
     }
 
 DBP_NOISE(uniform, Uniform)
 DBP_NOISE(normal, Normal)
 DBP_NOISE(gumbel, Gumbel)
 DBP_NOISE(logistic, Logistic)
-
-DBP_EXPORT int64_t dbp_quantiles_f32(float* z, const float* node, int64_t key, int64_t offset, int64_t n,
-                                     int64_t threads) {
-    return fill(z, key, offset, n, threads, Quantiles<float>{node});
-}
-DBP_EXPORT int64_t dbp_quantiles_f64(double* z, const double* node, int64_t key, int64_t offset, int64_t n,
-                                     int64_t threads) {
-    return fill(z, key, offset, n, threads, Quantiles<double>{node});
-}
+DBP_NOISE(quantiles, Quantiles)
