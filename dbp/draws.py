@@ -39,10 +39,13 @@ class Draws:
         self.samples, self._count = samples, samples or 1
         self._slices: list[Rows] = [...] if samples is None else _slices(samples, theta)
         self._made = _points(theta, self._count, noise, generator, antithetic)
-        self._kept = self._made(0, self._count) if self._count * theta.numel() <= _KEPT else None
+        self._keeps = self._count * theta.numel() <= _KEPT
+        self._kept: Tensor | None = None
 
     def __getitem__(self, rows: Rows) -> Tensor:
-        if self._kept is not None:
+        if self._keeps:
+            if self._kept is None:
+                self._kept = self._made(0, self._count)
             drawn = cut(self._kept, rows)
         elif isinstance(rows, EllipsisType):
             drawn = self._made(0, self._count)

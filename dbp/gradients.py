@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from dbp.core import Draw, without_autocast
 from dbp.draws import Draws, Rows, cut
 from dbp.shapes import require_scored
-from dbp.sums import own_gradient, weighted_sum
+from dbp.sums import own_gradient, weighted, weighted_sum
 
 
 def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
@@ -50,15 +50,17 @@ def pull_back_draws(
     theta: Tensor,
     draws: Draws,
     pullback: Callable[[Tensor, Rows], tuple[Tensor, Tensor | None]],
-    finish: Callable[[Tensor], Tensor] = lambda total: total,
+    width: float = 1.0,
+    seen: Callable[[], None] = lambda: None,
 ) -> Draw:
     """As `pull_back`, for the decisions y of each draw: of some rows at a time, added up.
 
     Args:
         y: becomes the draw's own. Who writes in it cannot go back.
         theta: without a dim for the samples.
-        pullback: maps the own gradients of some rows to two tensors, of which the difference is added up; null is zero.
-        finish: maps the sum over all rows.
+        pullback: maps the own gradients of some rows to two tensors, whose difference is the gradient; null is zero.
+        width: divides the sum of the differences.
+        seen: called after all rows.
     """
     require_scored(theta, y if draws.samples is None else y[0], theta.ndim)
     factor: list[Tensor] = []
@@ -71,10 +73,12 @@ def pull_back_draws(
             own, share = own_gradient(cut(grad, rows), cut(weight, rows))
             more, less = pullback(own, rows)
             if draws.samples is None:
-                return weighted_sum(more[None], share[None], less if less is None else less[None])
-            return weighted_sum(more, share.expand(len(more)) if together else share, less)
+                return weighted(more, share, less, 1 / width)
+            return weighted_sum(more, share.expand(len(more)) if together else share, less, 1 / width)
 
-        return finish(draws.total(of_rows, whole=together))
+        total = draws.total(of_rows, whole=together)
+        seen()
+        return total
 
     return Draw(_PullBack.apply(y.detach(), theta, per_decision, True), lambda losses: _record(losses, factor))
 
@@ -123,8 +127,12 @@ class _PullBack(Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None, None]:
-        _ = ctx.saved_tensors  # raises if y has been written into since
-        with without_autocast(grad.device.type):  # as in the forward pass
-            return None, ctx.pullback(grad), None, None
+        # once_differentiable takes as long as two small operations; gradients are on if its caller wants a graph.
+        return (once_differentiable(_pulled_back) if torch.is_grad_enabled() else _pulled_back)(ctx, grad)
+
+
+def _pulled_back(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None, None]:
+    _ = ctx.saved_tensors  # raises if y has been written into since
+    with without_autocast(grad.device.type):  # as in the forward pass
+        return None, ctx.pullback(grad), None, None

@@ -19,26 +19,33 @@ def own_gradient(grad: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """
     if _fits(grad, weight):
         grad, own = grad.contiguous(), torch.empty_like(grad, memory_format=torch.contiguous_format)
-        overflow = native.call("own_gradient", (grad, weight, own), weight.numel(), _size(grad, weight))
+        rows = weight.numel()
+        overflow = native.call("own_gradient", (grad, weight, own), rows, own.numel() // rows)
         return own, weight + torch.nan if overflow else weight
     own = (grad / align(weight, grad.ndim)).nan_to_num_(0, 0, 0)
     return own, weight + 0 * grad.sum()
 
 
-def weighted_sum(x: Tensor, weight: Tensor, minus: Tensor | None = None) -> Tensor:
-    """`sum_s weight_s (x_s - minus_s)`, of `[*leading, *rest]`.
+def weighted(x: Tensor, weight: Tensor, minus: Tensor | None = None, scale: float = 1.0) -> Tensor:
+    """`scale weight (x - minus)`, for x and minus (null: zero) of `[*leading, *rest]` and weight of `[*leading]`."""
+    if _fits(x, weight, minus):
+        return _weighted(torch.empty(x.shape, dtype=x.dtype), 1, 1, x, weight, minus, scale)
+    return scale * align(weight, x.ndim) * (x if minus is None else x - minus)
+
+
+def weighted_sum(x: Tensor, weight: Tensor, minus: Tensor | None = None, scale: float = 1.0) -> Tensor:
+    """`scale sum_s weight_s (x_s - minus_s)`, of `[*leading, *rest]`.
 
     Args:
         x: `[S, *leading, *rest]`.
         weight: `[S, *leading]`.
         minus: as x, or with a first dim of one; null for zero.
+        scale: of the sum.
     """
-    if _fits(x, weight) and (minus is None or minus.dtype == x.dtype):
-        out = torch.empty(x.shape[1:], dtype=x.dtype)
+    if _fits(x, weight, minus):
         few = 1 if minus is None else len(minus)
-        native.call("weighted_sum", (x, minus, weight, out), len(x), few, weight[0].numel(), _size(x, weight))
-        return out
-    return (align(weight, x.ndim) * (x if minus is None else x - minus)).sum(0)
+        return _weighted(torch.empty(x.shape[1:], dtype=x.dtype), len(x), few, x, weight, minus, scale)
+    return scale * (align(weight, x.ndim) * (x if minus is None else x - minus)).sum(0)
 
 
 def inner(x: Tensor, y: Tensor, leading: int) -> Tensor:
@@ -50,18 +57,23 @@ def inner(x: Tensor, y: Tensor, leading: int) -> Tensor:
         leading: the dims of S and batch.
     """
     of_bytes = x.dtype == torch.int8
-    if not _fits(y, y if of_bytes else x):
+    if not _fits(y, None if of_bytes else x):
         return sum_to(x * y, leading)
     out = torch.empty(x.shape[:leading], dtype=y.dtype)
     kernel, tensors = ("inner_of_bytes", (y, x, out)) if of_bytes else ("inner", (x, y, out))
-    native.call(kernel, tensors, len(x), out[0].numel(), _size(x, out))
+    native.call(kernel, tensors, len(x), out.numel() // len(x), x.numel() // out.numel())
     return out
 
 
-def _fits(x: Tensor, other: Tensor) -> bool:
-    plain = not native.traced(x) and not native.traced(other)
-    return plain and native.serves(x) and x.dtype == other.dtype and x.numel() > 0
+def _weighted(
+    out: Tensor, samples: int, few: int, x: Tensor, weight: Tensor, minus: Tensor | None, scale: float
+) -> Tensor:
+    rows = weight.numel() // samples
+    native.call("weighted_sum", (x, minus, weight, out), samples, few, rows, out.numel() // rows, float(scale))
+    return out
 
 
-def _size(x: Tensor, outer: Tensor) -> int:
-    return x.numel() // outer.numel()
+def _fits(x: Tensor, *others: Tensor | None) -> bool:
+    if not native.serves(x) or native.traced(x) or not x.numel():
+        return False
+    return all(other is None or (other.dtype == x.dtype and not native.traced(other)) for other in others)

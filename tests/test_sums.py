@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dbp import native
-from dbp.sums import inner, own_gradient, weighted_sum
+from dbp.sums import inner, own_gradient, weighted, weighted_sum
 
 SHAPES = [((1,), (1,)), ((3,), ()), ((4, 2), (5,)), ((2, 3), (8, 9)), ((7,), (2100,)), ((2,), (33, 67))]
 shapes = pytest.mark.parametrize(("leading", "rest"), SHAPES, ids=str)
@@ -51,11 +51,15 @@ def test_sums_over_samples_and_inner_products(leading, rest, dtype, samples):
         torch.testing.assert_close(weighted_sum(strided, weight).double(), total, rtol=precise, atol=precise)
         for minus in (x.roll(1, 0), y[None]):
             less = total - (spread(weight, x.ndim).double() * minus).sum(0)
-            found = weighted_sum(strided, weight, minus)
-            torch.testing.assert_close(found.double(), less, rtol=2 * precise, atol=2 * precise)
+            found = weighted_sum(strided, weight, minus, -3)
+            torch.testing.assert_close(found.double(), -3 * less, rtol=3 * precise, atol=6 * precise)
         products = (x.double() * y).flatten(1 + len(leading)).sum(-1) if rest else x.double() * y
         found = inner(strided, y, 1 + len(leading))
         torch.testing.assert_close(found.double(), products, rtol=precise, atol=8 * precise)
+    alone = spread(weight, x.ndim).double() * (x.double() - y) / 2
+    torch.testing.assert_close(weighted(x, weight, y.expand_as(x), 0.5).double(), alone, rtol=precise, atol=precise)
+    plain = spread(weight, x.ndim).double() * x
+    torch.testing.assert_close(weighted(x, weight).double(), plain, rtol=precise, atol=precise)
     for chosen in ((x > 0).to(torch.int8), (x > 0).to(torch.int8).transpose(0, -1).contiguous().transpose(0, -1)):
         assert torch.equal(inner(chosen, y, 1 + len(leading)), inner(chosen.to(dtype), y, 1 + len(leading)))
 
@@ -76,5 +80,6 @@ def test_they_pass_through_vmap():
     x, weight, y = torch.randn(5, 4, 3, 2), torch.rand(5, 4, 3), torch.randn(5, 3, 2)
     torch.testing.assert_close(torch.vmap(weighted_sum)(x, weight), (x * weight[..., None]).sum(1))
     torch.testing.assert_close(torch.vmap(weighted_sum)(x, weight, x / 3), (x * weight[..., None]).sum(1) / 1.5)
+    torch.testing.assert_close(torch.vmap(weighted)(x, weight), x * weight[..., None])
     torch.testing.assert_close(torch.vmap(lambda a, b: inner(a, b, 2))(x, y), (x * y[:, None]).sum(-1))
     torch.testing.assert_close(torch.vmap(own_gradient)(x, weight)[0], x / weight[..., None])

@@ -77,12 +77,11 @@ class AdaptiveIMLE(Estimator):
             count.add_(gap.count_nonzero())
             return gap / (lam.clamp_min(_TINY) * (2 if self.two_sided else 1)), None
 
-        def adapted(total: Tensor) -> Tensor:
+        def adapt() -> None:
             self.adapt(count / y.shape[: leading[0]].numel())
             count.zero_()
-            return total
 
-        draw = pull_back_draws(y, theta, draws, pullback, adapted)
+        draw = pull_back_draws(y, theta, draws, pullback, seen=adapt)
 
         def surrogate(losses: Tensor) -> Tensor:
             leading[0] = losses.ndim

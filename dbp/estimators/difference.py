@@ -41,9 +41,9 @@ class Blackbox(Estimator):
 
         def pullback(grad: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
             more = solver(fixed.add(grad, alpha=self.lam), instance) if self.two_sided else y
-            return more, solver(fixed.sub(grad, alpha=self.lam), instance)
+            return more, solver(torch.sub(fixed, grad, alpha=self.lam, out=grad), instance)
 
-        return pull_back_draws(y, theta, Draws(fixed, None, None), pullback, lambda total: total / width)
+        return pull_back_draws(y, theta, Draws(fixed, None, None), pullback, width)
 
 
 class IMLE(Estimator):
@@ -103,6 +103,6 @@ class IMLE(Estimator):
             if self.target == "co":
                 base = torch.where(grad == 0, base, base - fixed)
             more = solver(base.add(grad, alpha=self.lam), instance) if self.two_sided else cut(y, rows)
-            return more, solver(torch.sub(base, grad, alpha=self.lam), instance)
+            return more, solver(torch.sub(base, grad, alpha=self.lam, out=grad), instance)
 
-        return pull_back_draws(y, theta, draws, pullback, lambda total: total / width)
+        return pull_back_draws(y, theta, draws, pullback, width)

@@ -33,7 +33,8 @@ using Integers = const int64_t*;
     (T* z, const T* centre, const T* table, Size key, Size offset, Size n, Size period, double scale, Size threads)
 #define GRADIENT(T) (const T* grad, const T* weight, T* own, Size rows, Size n, Size threads)
 #define WEIGHTED(T) \
-    (const T* x, const T* minus, const T* weight, T* out, Size samples, Size few, Size rows, Size n, Size threads)
+    (const T* x, const T* minus, const T* weight, T* out, Size samples, Size few, Size rows, Size n, double scale, \
+     Size threads)
 #define INNER(T) (const T* x, const T* y, T* out, Size samples, Size rows, Size n, Size threads)
 #define INNER_OF_BYTES(T) (const T* y, const int8_t* x, T* out, Size samples, Size rows, Size n, Size threads)
 
@@ -43,7 +44,7 @@ KERNEL(gumbel, NOISE, (z, centre, table, key, offset, n, period, scale, threads)
 KERNEL(logistic, NOISE, (z, centre, table, key, offset, n, period, scale, threads))
 KERNEL(quantiles, NOISE, (z, centre, table, key, offset, n, period, scale, threads))
 KERNEL(own_gradient, GRADIENT, (grad, weight, own, rows, n, threads))
-KERNEL(weighted_sum, WEIGHTED, (x, minus, weight, out, samples, few, rows, n, threads))
+KERNEL(weighted_sum, WEIGHTED, (x, minus, weight, out, samples, few, rows, n, scale, threads))
 KERNEL(inner, INNER, (x, y, out, samples, rows, n, threads))
 KERNEL(inner_of_bytes, INNER_OF_BYTES, (y, x, out, samples, rows, n, threads))
 KERNEL(one_hot, ROWS, (x, y, rows, n, threads))
@@ -142,7 +143,7 @@ void round(int kind, bool many) {
     both("own_gradient", scores<T>(r * n, kind), kind,
          [&](auto* x, auto* y, int64_t t) { return own_gradient(x, weight.data(), y, r, n, t); });
     both("weighted_sum", scores<T>(few * r * n, kind), kind,
-         [&](auto* x, auto* y, int64_t t) { return weighted_sum(x, minus, weight.data(), y, few, other, r, n, t); });
+         [&](auto* x, auto* y, int64_t t) { return weighted_sum(x, minus, weight.data(), y, few, other, r, n, 0.5, t); });
     both("inner", scores<T>(few * r * n, kind), kind,
          [&](auto* x, auto* y, int64_t t) { return inner(x, weight.data(), y, few, r, n, t); });
     const std::vector<int8_t> bytes(few * r * n, 1);

@@ -41,10 +41,10 @@ int64_t own_gradient(const T* grad, const T* weight, T* own, int64_t rows, int64
 constexpr int64_t BLOCK = 1024;  // of the numbers of a row: their sums stay in the cache
 
 // x: [samples, rows, n]; minus: null, or [few, rows, n], of which sample s has s % few; weight: [samples, rows];
-// out: [rows, n], the sum over the samples of weight * (x - minus).
+// out: [rows, n], scale times the sum over the samples of weight * (x - minus).
 template <class T>
 int64_t weighted_sum(const T* __restrict x, const T* __restrict minus, const T* __restrict weight, T* __restrict out,
-                     int64_t samples, int64_t few, int64_t rows, int64_t n, int64_t threads) {
+                     int64_t samples, int64_t few, int64_t rows, int64_t n, T scale, int64_t threads) {
     const int64_t blocks = (n + BLOCK - 1) / BLOCK;
     const double cost = (minus ? 0.1 : 0.05) * sizeof(T) * std::min(n, BLOCK) * samples;
     return dbp::parallel(rows * blocks, cost, threads, [=](int64_t begin, int64_t end) {
@@ -62,6 +62,8 @@ int64_t weighted_sum(const T* __restrict x, const T* __restrict minus, const T* 
                     for (int64_t i = 0; i < size; i++) y[i] += w * a[i];
                 }
             }
+            if (scale != 1)
+                for (int64_t i = 0; i < size; i++) y[i] *= scale;
         }
     });
 }
@@ -106,8 +108,9 @@ int64_t inner(const X* x, const T* y, T* out, int64_t samples, int64_t rows, int
         return own_gradient(grad, weight, own, rows, n, threads);                                                      \
     }                                                                                                                  \
     DBP_EXPORT int64_t dbp_weighted_sum_##SUFFIX(const T* x, const T* minus, const T* weight, T* out, int64_t samples, \
-                                                 int64_t few, int64_t rows, int64_t n, int64_t threads) {              \
-        return weighted_sum(x, minus, weight, out, samples, few, rows, n, threads);                                    \
+                                                 int64_t few, int64_t rows, int64_t n, double scale,                   \
+                                                 int64_t threads) {                                                    \
+        return weighted_sum(x, minus, weight, out, samples, few, rows, n, static_cast<T>(scale), threads);             \
     }                                                                                                                  \
     DBP_EXPORT int64_t dbp_inner_##SUFFIX(const T* x, const T* y, T* out, int64_t samples, int64_t rows, int64_t n,    \
                                           int64_t threads) {                                                           \
