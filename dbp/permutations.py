@@ -6,19 +6,20 @@ from torch import Tensor
 
 def soft_rank(theta: Tensor, temperature: float = 1.0) -> Tensor:
     """The projection of `theta / temperature` onto the permutahedron of (1, ..., n)."""
-    return permutahedron(theta / temperature, falling(theta))
+    return permutahedron(theta.double() / temperature, falling(theta)).to(theta.dtype)
 
 
 def soft_sort(theta: Tensor, temperature: float = 1.0) -> Tensor:
     """The projection of `(n, ..., 1) / temperature` onto the permutahedron of theta: smooth, largest first."""
-    values = theta.sort(-1, descending=True).values
-    return permutahedron((falling(theta) / temperature).expand_as(theta), values)
+    values = theta.double().sort(-1, descending=True).values
+    return permutahedron((falling(values) / temperature).expand_as(values), values).to(theta.dtype)
 
 
 def permutahedron(z: Tensor, w: Tensor) -> Tensor:
     """The Euclidean projection of z onto the convex hull of the permutations of w, which falls.
 
     `z - v`, v the falling isotonic regression of sorted z minus w, in z's order (Blondel et al., 2020, proposition 3).
+    Where the temperature is low, z and v are far larger than their difference: give it float64.
     """
     values, order = z.sort(-1, descending=True)
     return z - isotonic(values - w).gather(-1, order.argsort(-1))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dbp import kernels
-from dbp.errors import NonFinite, Unsupported
+from dbp.errors import NonFinite, Unsupported, UserError
 
 
 def sum_to(x: Tensor, ndim: int) -> Tensor:
@@ -44,7 +44,17 @@ def require_scored(theta: Tensor, y: Tensor, event_dim: int) -> None:
 
 def leave_one_out(x: Tensor) -> Tensor:
     """For each sample (the first dim), the mean of the others; zero for a single sample."""
+    require_apart(x)
     return (x.sum(0, keepdim=True) - x) / max(len(x) - 1, 1)
+
+
+def require_apart(losses: Tensor) -> None:
+    """Raises a `UserError` if losses that are compared along their first dim have been added up to one number."""
+    if not losses.ndim:
+        raise UserError(
+            "this estimator compares the losses of several decisions, and was given one number: reduce them to one "
+            "loss for each decision (leading dims of y), and take the mean afterwards"
+        )
 
 
 def centre(x: Tensor, event_dim: int) -> Tensor:

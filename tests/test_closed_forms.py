@@ -449,6 +449,14 @@ def test_soft_sorting_is_hard_when_cold_and_flat_when_hot(function):
     assert torch.autograd.gradcheck(lambda t: function(t, 0.7), theta.requires_grad_())
 
 
+@pytest.mark.parametrize("function", [soft_rank, soft_sort])
+@pytest.mark.parametrize("temperature", [1.0, 1e-2, 1e-4])
+def test_many_numbers_are_sorted_as_exactly_in_single_precision(function, temperature):
+    theta = torch.randn(2, 300)
+    expected = function(theta.double(), temperature).float()
+    torch.testing.assert_close(function(theta, temperature), expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("n", [1, 2, 5, 6])
 def test_relaxed_permutations_are_hard_when_cold(n):
     theta = scores(3, n)

@@ -3,24 +3,31 @@
 import pytest
 import torch
 from examples import ESTIMATORS, estimator
+from test_estimator_state import ALL, N, build, loss, target
 from torch import nn
 
+from dbp.errors import Unsupported
 from dbp.solvers import TopK
+
+OTHERS = {name.split(",")[0]: name for name in reversed(ALL)}  # one of each that is not in the other table
+OTHERS = {kind: name for kind, name in OTHERS.items() if kind not in ("rebar", "relax", *ESTIMATORS)}
 
 
 class Model(nn.Module):
-    def __init__(self, est):
+    def __init__(self, solver, est):
         super().__init__()
         torch.manual_seed(0)
-        self.encoder, self.decoder, self.estimator = nn.Linear(5, 6), nn.Linear(6, 3), est
+        self.encoder, self.decoder, self.solver, self.estimator = nn.Linear(5, N), nn.Linear(N, 3), solver, est
 
     def forward(self, x):
-        draw = self.estimator(TopK(2), self.encoder(x))
-        return draw.surrogate(self.decoder(draw.y).tanh().square().sum(-1)).mean()
+        theta = self.encoder(x)
+        draw = self.estimator(self.solver, theta, target=target(self.solver, theta))
+        y = draw.y if draw.y.shape[-1] != N else self.decoder(draw.y)
+        return draw.surrogate(loss(y)).mean()
 
 
-def gradient(name, compiled):
-    model = Model(estimator(name))
+def gradient(solver, est, compiled):
+    model = Model(solver, est)
     run = torch.compile(model, backend="aot_eager") if compiled else model
     torch.manual_seed(1)
     run(torch.linspace(-1, 1, 20).view(4, 5)).backward()
@@ -28,7 +35,16 @@ def gradient(name, compiled):
 
 
 @pytest.mark.filterwarnings("ignore")  # the compiler's own deprecations
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("name", [*ESTIMATORS, *OTHERS.values(), "relax, black box"])
 def test_compiled_and_eager_gradients_agree(name):
     torch._dynamo.reset()
-    torch.testing.assert_close(gradient(name, compiled=True), gradient(name, compiled=False))
+    eager, compiled = ((TopK(2), estimator(name)) if name in ESTIMATORS else build(name) for _ in range(2))
+    torch.testing.assert_close(gradient(*compiled, compiled=True), gradient(*eager, compiled=False))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["rebar", "relax"])
+def test_a_second_derivative_that_compiled_networks_do_not_have_is_said(name):
+    torch._dynamo.reset()
+    with pytest.raises(Unsupported, match=r"leave those uncompiled, or take relax with black_box"):
+        gradient(*build(name), compiled=True)

@@ -46,7 +46,7 @@ WEIGHTS = torch.linspace(-1, 1, N)
 def loss(y: Tensor) -> Tensor:
     """One loss for each decision of the last dim, or of the last two of a matrix."""
     y = y.flatten(-2) if y.shape[-2:] == (N, N) else y
-    return torch.tanh(y @ torch.linspace(-1, 1, y.shape[-1], dtype=y.dtype)) + y.square().sum(-1) / 9
+    return torch.tanh(y @ torch.linspace(-1, 1, y.shape[-1], dtype=y.dtype, device=y.device)) + y.square().sum(-1) / 9
 
 
 def target(solver: Solver, theta: Tensor) -> Target:
@@ -145,7 +145,7 @@ def test_the_surrogate_has_the_value_of_the_losses(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("leading", [(), (1,), (2, 3)])
+@pytest.mark.parametrize("leading", [(), (1,), (2, 3), (0,)])
 def test_any_leading_dims(name, leading):
     solver, estimator = build(name)
     theta = theta_of(*leading)
@@ -175,14 +175,15 @@ def test_large_scores_are_finite(name, size):
     assert all(p.grad is None or p.grad.isfinite().all() for p in estimator.parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ALL)
-def test_autocast_computes_the_decision_in_single_precision(name):
+def test_autocast_computes_the_decision_in_single_precision(name, dtype):
     solver, estimator = build(name)
     torch.manual_seed(0)
-    expected = run(copy.deepcopy(estimator), solver, theta_of(5).bfloat16().float())[0]
+    expected = run(copy.deepcopy(estimator), solver, theta_of(5).to(dtype).float())[0]
     torch.manual_seed(0)
-    theta = theta_of(5).bfloat16().requires_grad_()
-    with torch.autocast("cpu", torch.bfloat16):
+    theta = theta_of(5).to(dtype).requires_grad_()
+    with torch.autocast("cpu", dtype):
         draw = estimator.train()(solver, theta, target=target(solver, theta.float()))
         assert draw.y.dtype == torch.float32
     losses = draw.surrogate(loss(draw.y))
@@ -379,6 +380,23 @@ def test_what_is_missing_is_said_in_one_line(estimator, solver, message):
     with pytest.raises(Unsupported, match=message) as caught:
         estimator.train()(solver, theta_of(2), target=given)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "solver"),
+    [
+        (Score(), OneHot()),
+        (DisARM(), Threshold()),
+        (ARMS(), Threshold()),
+        (REBAR(), OneHot()),
+        (RELAX(Control()), OneHot()),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_losses_that_were_added_up_before_they_are_compared_are_refused(estimator, solver):
+    draw = estimator(solver, theta_of(2).requires_grad_())
+    with pytest.raises(UserError, match="one loss for each decision"):
+        draw.surrogate(loss(draw.y).mean())
 
 
 def test_sparse_says_what_it_is_for():

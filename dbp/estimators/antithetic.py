@@ -11,7 +11,7 @@ from dbp.core import Draw, Solver, Target
 from dbp.errors import UserError
 from dbp.estimators.natural import Natural
 from dbp.gradients import only_gradient
-from dbp.shapes import leave_one_out, sum_to
+from dbp.shapes import leave_one_out, require_apart, sum_to
 
 
 class _Antithetic(Natural):
@@ -73,6 +73,7 @@ class DisARM(_Antithetic):
         return theta.abs().sigmoid()
 
     def against_the_others(self, losses: Tensor) -> Tensor:
+        require_apart(losses)
         return losses - losses.roll(self.samples // 2, 0)
 
 

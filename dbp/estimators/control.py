@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from dbp.core import Draw, Solver, Target
-from dbp.errors import UserError
+from dbp.errors import Unsupported, UserError
 from dbp.estimators.natural import Natural
 from dbp.estimators.precision import as_parameters_of
 from dbp.gradients import only_gradient
-from dbp.shapes import align, sum_to
+from dbp.shapes import align, require_apart, sum_to
 
 
 class REBAR(Natural):
@@ -51,6 +51,7 @@ class REBAR(Natural):
 
         def surrogate(losses: Tensor) -> Tensor:
             applied()
+            require_apart(losses)
             hard, free, tied = losses
             return self.combine(theta, leaf, hard, log_prob, self.eta * free, self.eta * tied)
 
@@ -79,7 +80,15 @@ class REBAR(Natural):
     def tuning(self, square: Tensor) -> Tensor:
         """Zero, with the gradient of the estimate's mean square for the own parameters, of which its mean is free."""
         own = [p for p in self.parameters() if p.requires_grad]
-        slopes = torch.autograd.grad(square, own, retain_graph=True, allow_unused=True, materialize_grads=True)
+        try:
+            slopes = torch.autograd.grad(square, own, retain_graph=True, allow_unused=True, materialize_grads=True)
+        except RuntimeError as error:
+            if "double backward" not in str(error):
+                raise
+            raise Unsupported(
+                f"{type(self).__name__.lower()}: the networks behind the decision are compiled, and have no second "
+                "derivative: leave those uncompiled, or take relax with black_box"
+            ) from error
         return torch.stack([only_gradient((p * slope).sum()) for p, slope in zip(own, slopes, strict=True)]).sum()
 
 
@@ -124,6 +133,8 @@ class RELAX(REBAR):
 
         def surrogate(losses: Tensor) -> Tensor:
             applied()
+            if not self.black_box:
+                require_apart(losses)
             hard, *rest = (losses,) if self.black_box else losses
             control = sum_to(values, hard.ndim + 1)
             if control.shape[1:] != hard.shape:

@@ -41,7 +41,7 @@ class _Enumerating(Estimator):
         vertices = vertices[choices.reshape(-1, shape.numel())].reshape(-1, *theta.shape[own - self.joint :])
         flat = vertices.reshape(len(vertices), -1)
         scores = theta.reshape(*theta.shape[: own - self.joint], flat.shape[1]) @ flat.T  # [*batch, count]
-        return vertices, scores.log_softmax(-1).movedim(-1, 0)
+        return vertices, scores.movedim(-1, 0).log_softmax(0)
 
     def check(self, losses: Tensor, log_prob: Tensor) -> None:
         """One loss for each joint decision, or the probabilities do not belong to the losses."""

@@ -65,7 +65,8 @@ class _Pooled(Estimator):
         if self.decisions.shape[1:] != event or not len(self.decisions):
             self.decisions.resize_(self.capacity + 1, *event).zero_()  # in place: DDP holds on to the tensor
         new = y.reshape(-1, *event)[-self.capacity :].to(self.decisions)
-        flat, rows = new.reshape(len(new), -1), self.decisions.reshape(self.capacity + 1, -1)
+        rows = self.decisions.reshape(self.capacity + 1, -1)
+        flat = new.reshape(len(new), rows.shape[1])
         repeated = ((flat.unsqueeze(1) == rows).all(-1) & self.known).any(1)
         repeated |= (flat.unsqueeze(1) == flat).all(-1).tril(-1).any(1)
         position = (self.cursor + (~repeated).cumsum(0) - 1) % self.capacity
