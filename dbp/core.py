@@ -112,7 +112,10 @@ class Solver(ABC):
 
     def vertices(self, shape: tuple[int, ...], instance: Any = None) -> Tensor:
         """All decisions for scores of this event shape, `[count, *event]`; for small sizes, as there are many."""
-        raise Unsupported(f"{type(self).__name__} cannot enumerate its decisions")
+        raise Unsupported(
+            f"{type(self).__name__} cannot enumerate its decisions; estimators that need not: identity, imle, "
+            "perturbed, and dab for solvers that do not maximise <theta, y>"
+        )
 
 
 class Tractable(Solver):

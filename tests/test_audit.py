@@ -230,6 +230,7 @@ def test_the_table_is_aligned_and_complete():
     assert len(lines[2]) == len(lines[3])
     assert lines[-2:] == ["left out", "  c: does not fit"]
     assert table([*ROWS, Row("a", "tanh", note="is not")]).splitlines()[-1] == "  a (tanh): is not"
+    assert table([*ROWS, Row("d", "linear", note="does not fit")]).splitlines()[-1] == "  c, d: does not fit"
     assert table(ROWS[2:]).splitlines() == lines[-2:]
 
 
@@ -263,6 +264,18 @@ def test_the_command_prints_the_table_and_writes_the_files(tmp_path, capsys):
     assert (tmp_path / "found.png").exists()
 
 
+def test_a_file_that_cannot_be_written_costs_no_numbers(tmp_path, capsys):
+    (tmp_path / "audit.csv").mkdir()
+    with pytest.raises(UserError, match="audit: Is a directory"):
+        run(["estimator=identity", "n=3", "draws=50", f"output={tmp_path / 'audit'}"])
+    assert "linear loss" in capsys.readouterr().out
+
+
+def test_a_single_decision_has_no_gradient_to_compare_with():
+    rows = audit(solvers.OneHot(), {"identity": estimators.Identity()}, [1], draws=50)
+    assert all("the exact gradient is zero" in row.note for row in rows)
+
+
 def test_all_estimators_that_need_no_options_are_the_default():
     assert {"identity", "imle", "score", "perturbed"} <= set(read([]).estimators)
 
@@ -276,7 +289,7 @@ def test_all_estimators_that_need_no_options_are_the_default():
         (["estimator={name: imle, la: 2}"], r"no option 'la'"),
         (["sover=top_k"], r"no key 'sover'. Did you mean 'solver'"),
         (["top_k"], r"KEY=VALUE"),
-        (["draws=0"], r"draws is a whole number, at least 1, got 0"),
+        (["draws=1"], r"draws is a whole number, at least 2, got 1"),
         (["shape=3"], r"shape is a list"),
         (["output=nowhere/audit"], r"no folder nowhere"),
         (["estimator={"], r"audit: "),

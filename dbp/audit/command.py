@@ -56,10 +56,14 @@ def run(words: Sequence[str]) -> int:
     estimators = {label: catalog.build("estimator", dict(spec)) for label, spec in settings.estimators.items()}
     noise = catalog.build("noise", dict(settings.noise))
     rows = audit(solver, estimators, shape, noise=noise, progress=True, **settings.counts)
+    print(f"{solver}, theta {list(shape)}\n\n{table(rows)}\n")
     files = [settings.output.with_name(settings.output.name + suffix) for suffix in (".csv", ".png")]
-    write_csv(rows, files[0])
-    figure(rows, f"{settings.solver['name']}, theta {list(shape)}").savefig(files[1], dpi=150)
-    print(f"{solver}, theta {list(shape)}\n\n{table(rows)}\n\n{files[0]}  {files[1]}")
+    try:
+        write_csv(rows, files[0])
+        figure(rows, f"{settings.solver['name']}, theta {list(shape)}").savefig(files[1], dpi=150)
+    except OSError as error:
+        raise UserError(f"audit: output={settings.output}: {error.strerror or error}") from error
+    print(f"{files[0]}  {files[1]}")
     return 0
 
 
@@ -134,7 +138,7 @@ def _label(spec: Any, name: str) -> str:
 
 
 def _count(key: str, value: Any) -> int:
-    least = 0 if key in ("seed", "tuning") else 1
+    least = {"seed": 0, "tuning": 0, "draws": 2}.get(key, 1)
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise UserError(f"audit: {key} is a whole number, at least {least}, got {value!r}")
     return value

@@ -88,7 +88,7 @@ def audit(
         instance: handed to the solver.
         noise: where neither the estimator nor the solver has one; Gumbel by default.
         thetas: how many, standard normal (negative for solvers of costs).
-        draws: of each estimator, for each theta and loss.
+        draws: of each estimator, for each theta and loss; at least 2.
         tuning: Adam steps at a rate of 0.01 for parameters of the estimator's own, calls without for its buffers.
         seed: of all of it; the global random state is left alone.
         progress: whether to show a bar.
@@ -193,6 +193,8 @@ def _compare(draws: Tensor, exact: Reference) -> Row:
     """The statistics of draws `[thetas, count, size]`; float32's rounding counts as noise."""
     mean, truth = draws.mean(1), exact.gradient.reshape(len(draws), -1)
     length = truth.norm()
+    if not length:
+        raise UserError("the exact gradient is zero: no score changes the decision, or none the loss; a larger n?")
     rounding = (1e-6 * length).square() / truth.numel()
     centred = draws - mean[:, None]
     spread = torch.einsum("tnd,tne->tde", centred, centred) / (draws.shape[1] - 1)

@@ -25,8 +25,12 @@ def table(rows: Sequence[Row]) -> str:
         )
         for loss in dict.fromkeys(row.loss for row in shown)
     ]
-    notes = dict.fromkeys(f"  {_left_out(row, rows)}: {row.note}" for row in rows if row.note)
-    return "\n\n".join([*blocks, *([_LEGEND] if blocks else []), *(["\n".join(["left out", *notes])] if notes else [])])
+    notes: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if row.note:
+            notes.setdefault(row.note, {})[_left_out(row, rows)] = None
+    left_out = ["\n".join(["left out", *(f"  {', '.join(who)}: {note}" for note, who in notes.items())])]
+    return "\n\n".join([*blocks, *([_LEGEND] if blocks else []), *(left_out if notes else [])])
 
 
 def _left_out(row: Row, rows: Sequence[Row]) -> str:

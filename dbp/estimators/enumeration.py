@@ -109,7 +109,10 @@ class Unordered(_Enumerating):
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
         vertices, every = self.enumerate(solver, theta[0], instance)  # one set of samples, drawn together
         if len(vertices) < self.samples:
-            raise UserError(f"unordered: {len(vertices)} decisions in all, so no {self.samples} different ones")
+            raise UserError(
+                f"unordered: {len(vertices)} decisions in all, so no {self.samples} different ones: "
+                "fewer samples, or several decisions jointly (joint)"
+            )
         fixed = every.detach()
         index = (fixed + Gumbel().sample(fixed, self.generator)).topk(self.samples, 0).indices
         log_prob = every.gather(0, index)  # [samples, *batch]

@@ -62,7 +62,10 @@ class SmoothSort(Estimator):
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
         if solver.event_dim != 1:
-            raise Unsupported(f"smooth_sort is for sort, rank and permutation, not {type(solver).__name__}")
+            raise Unsupported(
+                f"smooth_sort is for sort, rank and permutation, not {type(solver).__name__}; "
+                "for any solver: imle, identity, perturbed"
+            )
         theta = self.perturb(solver, theta)
         y, soft = solver(theta, instance), self.smooth(theta)
         if self.output == "values":

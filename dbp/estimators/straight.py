@@ -78,7 +78,9 @@ class Identity(Estimator):
         if not self.informed:
             return theta + Rademacher(self.margin / 2).sample(theta, self.generator)
         if target.y is None:
-            raise Unsupported("identity: an informed margin needs the right decision, which this task does not give")
+            raise Unsupported(
+                "identity: an informed margin needs the right decision, which this task does not give: use informed=false"
+            )
         return theta + self.margin * (0.5 - target.y)
 
 
