@@ -300,6 +300,25 @@ def test_a_control_variate_is_trained_by_the_variance_and_trains_nothing_else(ma
         torch.testing.assert_close((ahead - behind) / (2 * step), slope[0], atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.parametrize("make", [REBAR, lambda: RELAX(Control()), lambda: RELAX(Control(), black_box=True)])
+def test_decisions_in_a_row_tune_a_control_variate_as_if_each_had_its_own(make):
+    torch.manual_seed(0)
+    between, both = nn.Linear(N, N), make()
+    apart = [copy.deepcopy(both) for _ in range(2)]
+
+    def slopes(first: Estimator, second: Estimator) -> None:
+        torch.manual_seed(5)
+        one = first(OneHot(), theta_of(3).requires_grad_())
+        two = second(OneHot(), between(one.y))
+        one.surrogate(two.surrogate(loss(two.y))).mean().backward()
+
+    slopes(both, both)
+    slopes(*apart)
+    for p, first, second in zip(both.parameters(), *(e.parameters() for e in apart), strict=True):
+        if p.requires_grad:
+            torch.testing.assert_close(p.grad, first.grad + second.grad)
+
+
 @pytest.mark.parametrize("estimator", [REBAR(), RELAX(Control())])
 def test_losses_that_go_round_the_surrogate_are_an_error(estimator):
     draw = estimator(OneHot(), theta_of(3).requires_grad_())

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from dbp.core import Draw, Solver, Target
 from dbp.errors import Unsupported, UserError
@@ -46,27 +47,31 @@ class REBAR(Natural):
 
     @torch.compiler.disable  # compiled graphs have no second derivative
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        leaf, applied = _end(theta)  # of the relaxed losses' gradients
-        y, soft, log_prob = self.relaxed(solver, leaf, instance)
+        (leaf, applied), own = _end(theta), _copies(self)  # of the relaxed losses' gradients
+        y, soft, log_prob = self.relaxed(solver, leaf, instance, own["log_temperature"].exp())
 
         def surrogate(losses: Tensor) -> Tensor:
             applied()
             require_apart(losses)
             hard, free, tied = losses
-            return self.combine(theta, leaf, hard, log_prob, self.eta * free, self.eta * tied)
+            return self.combine(theta, leaf, own, hard, log_prob, own["eta"] * free, own["eta"] * tied)
 
         return Draw(torch.cat([y.unsqueeze(0), soft]), surrogate)
 
-    def relaxed(self, solver: Solver, theta: Tensor, instance: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def relaxed(
+        self, solver: Solver, theta: Tensor, instance: Any, temperature: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """A decision, the two relaxed ones [2, *theta.shape], and the decision's log-probability."""
         solver = self.tractable(solver)
         free = self.perturb(solver, theta)
         y = solver(free, instance)
         tied = solver.conditional(theta, y, self.generator)
-        return y, solver.relax(torch.stack([free, tied]), self.log_temperature.exp()), solver.log_prob(theta, y)
+        return y, solver.relax(torch.stack([free, tied]), temperature), solver.log_prob(theta, y)
 
     @torch.compiler.disable
-    def combine(self, theta: Tensor, leaf: Tensor, losses: Tensor, log_prob: Tensor, *control: Tensor) -> Tensor:
+    def combine(
+        self, theta: Tensor, leaf: Tensor, own: dict[str, Tensor], losses: Tensor, log_prob: Tensor, *control: Tensor
+    ) -> Tensor:
         """The losses, with the estimate as theta's gradient and that of its square as the own parameters'."""
         if not (torch.is_grad_enabled() and theta.requires_grad):
             return losses
@@ -75,13 +80,14 @@ class REBAR(Natural):
         (path,) = torch.autograd.grad((free - tied).sum(), leaf, create_graph=True)
         grad = align(losses.detach() - tied, leaf.ndim) * score + path
         estimate = only_gradient(sum_to(theta * grad.detach(), losses.ndim))
-        return losses + estimate + self.tuning(sum_to(grad.square(), losses.ndim).mean())
+        return losses + estimate + self.tuning(sum_to(grad.square(), losses.ndim).mean(), own)
 
-    def tuning(self, square: Tensor) -> Tensor:
+    def tuning(self, square: Tensor, own: dict[str, Tensor]) -> Tensor:
         """Zero, with the gradient of the estimate's mean square for the own parameters, of which its mean is free."""
-        own = [p for p in self.parameters() if p.requires_grad]
+        names = [name for name, p in own.items() if p.requires_grad]
+        copies = [own[name] for name in names]
         try:
-            slopes = torch.autograd.grad(square, own, retain_graph=True, allow_unused=True, materialize_grads=True)
+            slopes = torch.autograd.grad(square, copies, retain_graph=True, allow_unused=True, materialize_grads=True)
         except RuntimeError as error:
             if "double backward" not in str(error):
                 raise
@@ -89,7 +95,8 @@ class REBAR(Natural):
                 f"{type(self).__name__.lower()}: the networks behind the decision are compiled, and have no second "
                 "derivative: leave those uncompiled, or take relax with black_box"
             ) from error
-        return torch.stack([only_gradient((p * slope).sum()) for p, slope in zip(own, slopes, strict=True)]).sum()
+        pairs = zip(map(self.get_parameter, names), slopes, strict=True)
+        return torch.stack([only_gradient((p * slope).sum()) for p, slope in pairs]).sum()
 
 
 class RELAX(REBAR):
@@ -127,9 +134,11 @@ class RELAX(REBAR):
 
     @torch.compiler.disable  # compiled graphs have no second derivative
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        leaf, applied = _end(theta)
-        y, soft, log_prob = self.relaxed(solver, leaf, instance)
-        values = self.network(as_parameters_of(self.network, soft)).to(soft.dtype)  # [2, *losses.shape, ...]
+        (leaf, applied), own = _end(theta), _copies(self)
+        y, soft, log_prob = self.relaxed(solver, leaf, instance, own["log_temperature"].exp())
+        network = {name.removeprefix("network."): p for name, p in own.items() if name.startswith("network.")}
+        given = as_parameters_of(self.network, soft)
+        values = functional_call(self.network, network, (given,)).to(soft.dtype)  # [2, *losses.shape, ...]
 
         def surrogate(losses: Tensor) -> Tensor:
             applied()
@@ -143,10 +152,18 @@ class RELAX(REBAR):
                     "it must give one value for each loss"
                 )
             if not self.black_box:
-                control = control + self.eta * torch.stack(rest)
-            return self.combine(theta, leaf, hard, log_prob, *control)
+                control = control + own["eta"] * torch.stack(rest)
+            return self.combine(theta, leaf, own, hard, log_prob, *control)
 
         return Draw(y if self.black_box else torch.cat([y.unsqueeze(0), soft]), surrogate)
+
+
+def _copies(module: nn.Module) -> dict[str, Tensor]:
+    """Its parameters, for one decision alone: the gradient of its variance stops there.
+
+    Behind the decision may be others of the same estimator, whose losses have a gradient for the parameters themselves.
+    """
+    return {name: p.detach().requires_grad_(p.requires_grad) for name, p in module.named_parameters()}
 
 
 def _end(theta: Tensor) -> tuple[Tensor, Callable[[], None]]:

@@ -79,7 +79,7 @@ class Identity(Estimator):
             return theta + Rademacher(self.margin / 2).sample(theta, self.generator)
         if target.y is None:
             raise Unsupported(
-                "identity: an informed margin needs the right decision, which this task does not give: use informed=false"
+                "identity: an informed margin needs the right decision, which this task does not give: informed=false"
             )
         return theta + self.margin * (0.5 - target.y)
 
