@@ -18,7 +18,7 @@ _QUANTILES = (10, 50, 90)  # per cent
 
 
 class Monitor(Callback):
-    """Looks at every n-th training step, and logs its means over the epoch to every logger.
+    """Looks at every n-th training step, and logs its means over the epoch to every logger; under DDP, of rank 0.
 
     decision/theta_norm: the norm of an input's scores, which shrinks or grows without bound when costs collapse;
     decision/gradient_norm: the norm of the gradient that they receive, as it arrives (a mean over the batch, and the
