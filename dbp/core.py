@@ -194,6 +194,18 @@ class Estimator(nn.Module, ABC):
             y = y.to(theta.dtype)
         return Draw(y, lambda losses: surrogate(_of_leading_dims(losses, y)))
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Estimator":
+        """Scalars of its state keep their precision: in a model of bfloat16 throughout, small steps would be lost."""
+        scalars = {
+            name: x for name, x in self._buffers.items() if x is not None and x.is_floating_point() and not x.ndim
+        }
+        super()._apply(fn, recurse)
+        for name, x in scalars.items():
+            moved = self._buffers[name]
+            if moved is not None and moved.dtype.itemsize < x.dtype.itemsize:
+                self._buffers[name] = x.to(moved.device)
+        return self
+
     def _decide(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
         if not self.training:
             return Draw(solver(theta, instance))

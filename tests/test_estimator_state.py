@@ -202,6 +202,21 @@ def test_a_model_of_low_precision_throughout(name):
     assert all(p.grad is None or p.grad.isfinite().all() for p in estimator.parameters())
 
 
+@pytest.mark.parametrize(
+    "make", [lambda: GumbelSoftmax(anneal=1e-4), AdaptiveIMLE, lambda: Score(2, baseline="average")]
+)
+def test_small_steps_of_its_state_are_not_lost_in_low_precision(make):
+    states = []
+    for dtype in (torch.float32, torch.bfloat16):
+        torch.manual_seed(0)
+        estimator, theta = make().to(dtype), theta_of(5).bfloat16().to(dtype)
+        for _ in range(20):
+            run(estimator, OneHot(), theta)
+        states.append([x.float() for x in estimator.state_dict().values()])
+    torch.testing.assert_close(*states, atol=1e-6, rtol=1e-2)
+    assert not torch.equal(states[1][0], next(iter(make().state_dict().values())))
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_its_own_generator_is_the_only_randomness(name):
     solver, estimator = build(name)

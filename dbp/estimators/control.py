@@ -26,7 +26,7 @@ class REBAR(Natural):
     and the surrogate returns the losses of y. temperature and eta are parameters, trained by the gradient of the
     estimate's variance, which reaches nothing else. That gradient is a second derivative, taken inside the step and
     through the networks behind the decision: leave those uncompiled, and use bf16 rather than fp16 if in mixed
-    precision.
+    precision. Decisions that follow are drawn for y, s and s' each: unlike in the authors' code, their noise stays.
 
     Source: Tucker, Mnih, Maddison, Lawson, Sohl-Dickstein, "REBAR: low-variance, unbiased gradient estimates for
     discrete latent variable models", NeurIPS 2017.
