@@ -111,7 +111,7 @@ class GraphPath(Solver):
     def _numbered(self, edges: Tensor, source: Any, target: Any, leading: Sequence[int]) -> Graphs:
         """The graph with an end for each row; -1 as a target becomes the last node."""
         source, target = (
-            per_row(torch.as_tensor(end, device=edges.device), 0, leading, name)
+            per_row(torch.as_tensor(end, dtype=torch.long, device=edges.device), 0, leading, name)
             for end, name in ((source, "source"), (target, "target"))
         )
         last = edges.amax((-2, -1)) if edges.numel() else torch.zeros_like(target)
