@@ -67,9 +67,9 @@ def over_leading(function: Callable[..., Tensor], x: Tensor, event_dim: int, *ar
     return out.reshape(*leading, *out.shape[1:])
 
 
-def unravel(row: int, leading: torch.Size) -> list[int]:
-    """The position of the row-th input in the leading dims."""
-    return [int(i) for i in torch.unravel_index(torch.tensor(row), leading)] if leading else []
+def unravel(row: int, leading: torch.Size) -> list[int] | int:
+    """The position of the row-th input in the leading dims; 0 where there are none."""
+    return [int(i) for i in torch.unravel_index(torch.tensor(row), leading)] if leading else 0
 
 
 def require_finite(theta: Tensor, event_dim: int, what: str) -> None:
