@@ -122,7 +122,7 @@ def test_instances_of_any_kind(kind):
 
 @pytest.mark.parametrize("edges", ["roads", ((0, 1), (1,)), ((0.5, 1.0),), ((0, 5_000_000_000),)])
 def test_edges_that_are_none(edges):
-    with pytest.raises(UserError, match="edges are|nodes are numbered from 0"):
+    with pytest.raises(UserError, match=r"edges are|nodes are numbered from 0"):
         GraphPath()(torch.zeros(2, len(edges)), {"edges": edges})
 
 
