@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dbp import kernels
-from dbp.errors import NonFinite, Unsupported
+from dbp.errors import NonFinite, Unsupported, UserError
 
 
 def sum_to(x: Tensor, ndim: int) -> Tensor:
@@ -79,7 +79,7 @@ def require_finite(theta: Tensor, event_dim: int, what: str) -> None:
     """
     if not theta.is_cpu or torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level():
         return
-    if _is_finite(theta):
+    if _is_finite(theta, what):
         return
     position = (~theta.isfinite()).nonzero()[0].tolist()
     row = position[: theta.ndim - event_dim]
@@ -90,10 +90,12 @@ def require_finite(theta: Tensor, event_dim: int, what: str) -> None:
     )
 
 
-def _is_finite(x: Tensor) -> bool:
+def _is_finite(x: Tensor, what: str) -> bool:
     kernel = _finite_kernel(x.dtype)  # a reduction by torch takes several times as long to start
     if kernel and x.is_contiguous() and type(x) in (Tensor, torch.nn.Parameter):
         return bool(kernel(x.data_ptr(), x.numel()))
+    if x.layout != torch.strided or x.is_complex() or x.dtype == torch.bool:
+        raise UserError(f"{what} takes scores that are real numbers in a dense tensor, got {x.dtype} and {x.layout}")
     return math.isfinite(x.sum().item()) or bool(x.isfinite().all())
 
 
