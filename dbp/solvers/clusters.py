@@ -10,6 +10,8 @@ from dbp import native
 from dbp.core import Solver
 from dbp.errors import UserError
 
+_ENTRIES = 2**20  # of the scores and distances that are worked on at a time, in float64
+
 
 @dataclass(frozen=True)
 class KMeans(Solver):
@@ -44,6 +46,14 @@ class KMeans(Solver):
             raise UserError(f"KMeans: k and iterations must be at least 1, got {self.k} and {self.iterations}")
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
+        leading, (n, d) = theta.shape[:-2], theta.shape[-2:]
+        if native.traced(theta):
+            return self._solve(theta)
+        parts = theta.reshape(leading.numel(), n, d).split(max(1, _ENTRIES // max(1, n * (d + self.k))))
+        y = torch.cat([self._solve(part) for part in parts])
+        return y.reshape(*leading, *y.shape[1:])
+
+    def _solve(self, theta: Tensor) -> Tensor:
         z = theta.double()
         centres = self._centres(z)
         return (_members(_distances(z, centres)) if self.assign else centres).to(theta)
