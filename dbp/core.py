@@ -77,9 +77,11 @@ class Solver(ABC):
             instance: what else defines the problem (a graph, capacities); it broadcasts against the leading dims.
 
         Raises:
-            UserError: theta has too few dims, or NaN or infinite scores (looked for on the CPU, where it costs no
-                synchronisation).
+            UserError: theta has too few dims, or is no dense tensor of real numbers, or has NaN or infinite scores
+                (looked for on the CPU, where it costs no synchronisation).
         """
+        if not isinstance(theta, Tensor):
+            raise UserError(f"{type(self).__name__} takes scores in a tensor, got {type(theta).__name__}")
         if theta.ndim < self.event_dim:
             raise UserError(
                 f"{type(self).__name__} takes scores of at least {self.event_dim} dims, got shape {list(theta.shape)}"

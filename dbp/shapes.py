@@ -77,9 +77,9 @@ def over_leading(function: Callable[..., Tensor], x: Tensor, event_dim: int, *ar
     return out.reshape(*leading, *out.shape[1:])
 
 
-def unravel(row: int, leading: torch.Size) -> list[int]:
-    """The position of the row-th input in the leading dims."""
-    return [int(i) for i in torch.unravel_index(torch.tensor(row), leading)] if leading else []
+def unravel(row: int, leading: torch.Size) -> list[int] | int:
+    """The position of the row-th input in the leading dims; 0 where there are none."""
+    return [int(i) for i in torch.unravel_index(torch.tensor(row), leading)] if leading else 0
 
 
 def require_finite(theta: Tensor, event_dim: int, what: str) -> None:
@@ -89,7 +89,7 @@ def require_finite(theta: Tensor, event_dim: int, what: str) -> None:
     """
     if not theta.is_cpu or torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level():
         return
-    if _is_finite(theta):
+    if _is_finite(theta, what):
         return
     position = (~theta.isfinite()).nonzero()[0].tolist()
     row = position[: theta.ndim - event_dim]
@@ -100,10 +100,12 @@ def require_finite(theta: Tensor, event_dim: int, what: str) -> None:
     )
 
 
-def _is_finite(x: Tensor) -> bool:
+def _is_finite(x: Tensor, what: str) -> bool:
     kernel = _finite_kernel(x.dtype)  # a reduction by torch takes several times as long to start
     if kernel and x.is_contiguous() and type(x) in (Tensor, torch.nn.Parameter):
         return bool(kernel(x.data_ptr(), x.numel()))
+    if x.layout != torch.strided or x.is_complex() or x.dtype == torch.bool:
+        raise UserError(f"{what} takes scores that are real numbers in a dense tensor, got {x.dtype} and {x.layout}")
     return math.isfinite(x.sum().item()) or bool(x.isfinite().all())
 
 

@@ -185,6 +185,12 @@ def fails_on_nine(theta):
     return theta
 
 
+def exits_on_nine(theta):
+    if theta[0] == 9:
+        raise SystemExit(3)
+    return theta
+
+
 def dies_on_nine(theta):
     if theta[0] == 9:
         os._exit(1)
@@ -199,6 +205,7 @@ def hangs_on_nine(theta):
 
 FAILURES = {
     "raises": (fails_on_nine, {}, "fails_on_nine raised ValueError: nine is too much"),
+    "exits": (exits_on_nine, {}, "exits_on_nine raised SystemExit: 3"),
     "raises there": (fails_on_nine, {"workers": 2}, "fails_on_nine raised ValueError: nine is too much"),
     "dies": (dies_on_nine, {"workers": 2}, "dies_on_nine killed its process"),
     "hangs": (hangs_on_nine, {"workers": 2, "timeout": 0.5}, "hangs_on_nine took longer than the time limit of 0.5 s"),
@@ -265,6 +272,18 @@ def test_a_batch_must_stay_a_batch():
 def test_options_that_contradict_each_other(options):
     with pytest.raises(UserError, match="needs"):
         FromFunction(largest, **options)
+
+
+@pytest.mark.parametrize("options", [{"timeout": 0.0, "workers": 2}, {"cache": -1, "batched": False}, {"workers": -1}])
+def test_options_out_of_range(options):
+    with pytest.raises(UserError, match="timeout must be positive, workers and cache not negative"):
+        FromFunction(largest, **options)
+
+
+def test_a_function_that_cannot_be_sent():
+    lock = threading.Lock()
+    with pytest.raises(UserError, match=r"<lambda> cannot be sent to worker processes: .* a lock"):
+        FromFunction(lambda theta: theta if lock else None, batched=False, workers=2)(draw(2, 3))
 
 
 def test_another_backend_of_joblib():

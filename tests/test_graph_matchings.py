@@ -179,6 +179,12 @@ ALIGNMENT_ERRORS = {
 }
 
 
+@pytest.mark.parametrize("nodes", [(0, 3), (2,), (-1, 2)])
+def test_graphs_without_nodes(nodes):
+    with pytest.raises(UserError, match="two numbers, at least 1"):
+        GraphMatching(nodes)
+
+
 @pytest.mark.parametrize("name", ALIGNMENT_ERRORS)
 def test_graph_matching_errors(name):
     solver, n, message = ALIGNMENT_ERRORS[name]

@@ -110,6 +110,22 @@ def test_path_errors(name):
         solver(torch.tensor(theta, dtype=torch.float32))
 
 
+@pytest.mark.parametrize("kind", [torch.Tensor.int, torch.Tensor.byte, torch.Tensor.tolist, torch.Tensor.numpy])
+def test_instances_of_any_kind(kind):
+    """The kernel takes addresses: what it reads as 64-bit integers must be such."""
+    edges = torch.tensor(both(complete(5)))
+    source, target = torch.randint(0, 5, (2, 40), generator=rng())
+    theta = -torch.rand(40, len(edges), generator=rng(1))
+    y = GraphPath()(theta, {"edges": kind(edges), "source": kind(source), "target": kind(target)})
+    assert torch.equal(y, GraphPath()(theta, {"edges": edges, "source": source, "target": target}))
+
+
+@pytest.mark.parametrize("edges", ["roads", ((0, 1), (1,)), ((0.5, 1.0),), ((0, 5_000_000_000),)])
+def test_edges_that_are_none(edges):
+    with pytest.raises(UserError, match=r"edges are|nodes are numbered from 0"):
+        GraphPath()(torch.zeros(2, len(edges)), {"edges": edges})
+
+
 def test_negative_cycles_in_graphs_of_their_own():
     theta = torch.tensor([[-1.0, -1, 0, -1], [-1.0, 2, -1, -1]])
     with pytest.raises(UserError, match=r"row \[1\].*negative cost"):

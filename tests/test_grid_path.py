@@ -1,5 +1,8 @@
 """Shortest paths on grids: against scipy, networkx and enumeration; ties, masks, ends, errors."""
 
+from collections.abc import Callable
+from typing import Any
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -170,10 +173,26 @@ def test_errors_name_the_row(solve: str, batch: int, monkeypatch: pytest.MonkeyP
         GridPath()(theta, {"target": target})
 
 
+@pytest.mark.parametrize("kind", [Tensor.int, Tensor.byte, Tensor.double, Tensor.tolist, Tensor.numpy])
+def test_instances_of_any_kind(kind: Callable[[Tensor], Any]) -> None:
+    """The kernel takes addresses: what it reads as 64-bit integers must be such."""
+    theta = -torch.rand(5, 4, 6)
+    source, target = torch.randint(0, 4, (2, 5, 2))
+    expected = GridPath()(theta, {"mask": torch.ones(4, 6), "source": source, "target": target})
+    given = {"mask": kind(torch.ones(4, 6)), "source": kind(source), "target": kind(target)}
+    assert torch.equal(GridPath()(theta, given), expected)
+
+
 def test_malformed_instances() -> None:
     theta = -torch.ones(2, 4, 4)
     with pytest.raises(UserError, match="does not fit"):
         GridPath()(theta, torch.ones(3, 3))
+    for nonsense in ("walls", [[1, 0], [1]]):
+        with pytest.raises(UserError, match="mask is no array of numbers"):
+            GridPath()(theta, nonsense)
+    for ends in (3, (1, 2, 3)):
+        with pytest.raises(UserError, match="source and target are a row and a column"):
+            GridPath(source=ends)
     with pytest.raises(UserError, match="mask, source, target"):
         GridPath()(theta, {"goal": torch.zeros(2)})
     with pytest.raises(UserError, match="4 or 8"):

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "native": {"errors", "kernels"},
     "quantiles": set(),
     "noises": {"errors", "shapes", "core", "native", "quantiles"},
-    "solvers": {"errors", "shapes", "core", "noises", "native"},
+    "solvers": {"errors", "shapes", "subsets", "core", "noises", "native"},
     "estimators": {"errors", "shapes", "subsets", "permutations", "core", "draws", "sums", "noises", "gradients"},
     "networks": {"errors", "shapes"},
     "layer": {"errors", "shapes", "core", "draws", "noises", "gradients", "solvers", "estimators"},

@@ -147,11 +147,21 @@ def test_says_what_is_wrong():
         ((1, 2), None): "together",
         ((1, -2), 3): "negative",
         ((1, 2), -3): "negative",
+        ((1, 2), torch.inf): "finite",
+        ((1, torch.nan), 3.0): "finite",
+        ((), 3): "list of numbers",
         (((1, 2), (3,)), (1, 1)): "one length",
         (((1, 2), (3, 4)), 1): "2 lists of weights, but 1 capacities",
     }.items():
         with pytest.raises(UserError, match=message):
             Knapsack(*options)
+    weights, capacity = torch.tensor([[[1.0, 2]], [[torch.nan, 2]]]), torch.tensor([[3.0], [torch.inf]])
+    for wrong in ((weights, capacity[:1]), (torch.ones(1, 2), capacity), (torch.ones(1, 2).long(), capacity)):
+        with pytest.raises(UserError, match=r"row \[1\] has a weight or a capacity that is negative or not finite"):
+            Knapsack()(torch.ones(2, 2), wrong)
+    for nonsense in ({"weights": 1, "capacity": 2}, (weights, None), (weights, capacity, 3)):
+        with pytest.raises(UserError, match="a pair of arrays"):
+            Knapsack()(torch.ones(2, 2), nonsense)
     with pytest.raises(UserError, match="once"):
         Knapsack()(torch.zeros(3))
     with pytest.raises(UserError, match=r"\[5\] need weights \[\*leading, resources, 5\]"):

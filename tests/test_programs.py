@@ -133,6 +133,13 @@ ERRORS = {
     "flat": (IntegerProgram(A_ub=(1, 1), b_ub=(1,)), None, "2 dims"),
     "unknown": (IntegerProgram(), {"capacity": torch.ones(1)}, "capacity"),
     "no mapping": (IntegerProgram(), torch.ones(1), "A_ub, b_ub"),
+    "nan": (
+        IntegerProgram(b_ub=(1,)),
+        {"A_ub": torch.tensor([[[1.0, 1]], [[INF - INF, 1]]])},
+        r"row \[1\].*not finite",
+    ),
+    "nan bound": (IntegerProgram(lower=INF - INF), None, r"row \[0\].*NaN"),
+    "time": (IntegerProgram(time_limit=-1.0), None, "no negative time limit"),
     "leading dims": (IntegerProgram(A_ub=((1, 1),)), {"b_ub": torch.ones(3, 1)}, r"\[3, 1\]"),
 }
 

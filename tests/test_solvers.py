@@ -5,7 +5,7 @@ from examples import SOLVERS
 from dbp.core import Tractable
 from dbp.errors import UserError
 from dbp.shapes import dot
-from dbp.solvers import FromFunction, OneHot, Threshold, TopK
+from dbp.solvers import FromFunction, OneHot, Permutation, Rank, Threshold, TopK
 
 TRACTABLE = [name for name, example in SOLVERS.items() if isinstance(example.solver, Tractable)]
 
@@ -128,6 +128,39 @@ def test_scores_that_are_not_finite_are_named_by_row(bad):
     theta[2, 1] = bad
     with pytest.raises(UserError, match=r"OneHot was given a score of -?(nan|inf) at \[2, 1\] \(row \[2\]\)"):
         OneHot()(theta)
+
+
+@pytest.mark.parametrize(
+    "theta",
+    [
+        [1.0, 2.0],
+        torch.ones(2).numpy(),
+        None,
+        torch.ones(2, dtype=torch.complex64),
+        torch.ones(2, dtype=torch.bool),
+        torch.ones(2).to_sparse(),
+    ],
+)
+def test_what_are_no_scores(theta):
+    with pytest.raises(UserError, match=r"^Rank takes scores (in a|that are real numbers in a dense) tensor, got "):
+        Rank()(theta)
+
+
+def test_nothing_to_choose_from():
+    nothing = torch.zeros(3, 0)
+    with pytest.raises(UserError, match=r"nothing to choose from in shape \[3, 0\]"):
+        OneHot()(nothing)
+    assert Permutation()(nothing).shape == (3, 0, 0)
+    assert FromFunction(lambda x: x)(nothing).shape == (3, 0)
+
+
+def test_the_marginals_of_a_subset_are_those_of_all_subsets():
+    theta = torch.randn(7, 6, dtype=torch.float64)
+    vertices = TopK(3).vertices((6,)).double()
+    exact = (theta @ vertices.T).softmax(-1) @ vertices
+    torch.testing.assert_close(TopK(3).marginals(theta), exact)
+    torch.testing.assert_close(TopK(3).marginals(theta.bfloat16()), exact.bfloat16(), atol=0.02, rtol=0)
+    assert torch.autograd.gradcheck(TopK(3).marginals, (theta[:1].requires_grad_(),))
 
 
 def test_large_scores_whose_sum_overflows_are_fine():

@@ -58,6 +58,10 @@ class GraphMatching(Solver):
     workers: int = 0
     time_limit: float | None = None
 
+    def __post_init__(self) -> None:
+        if len(self.nodes) != 2 or min(self.nodes) < 1:
+            raise UserError(f"GraphMatching: nodes are two numbers, at least 1, got {self.nodes}")
+
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         y = self._each(align, theta, instance, max(self.nodes) <= self.exact)
         return torch.from_numpy(np.reshape(y, theta.shape)).to(theta)

@@ -113,7 +113,7 @@ def arborescence(theta: Tensor, edges: Tensor, root: Tensor) -> Tensor:
     if lost:
         start = int(root.flatten()[lost[0]])
         origin = f"node {start}" if start >= 0 else "any one node"
-        row = unravel(lost[0], theta.shape[:-1]) or 0
+        row = unravel(lost[0], theta.shape[:-1])
         raise UserError(f"Arborescence: row {row}: the edges do not lead from {origin} to every other")
     return y
 

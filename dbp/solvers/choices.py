@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dbp import native
+from dbp import native, subsets
 from dbp.core import Noise, Solver, Tractable
 from dbp.errors import UserError
 from dbp.noises import Gumbel, Logistic
@@ -29,8 +29,10 @@ class OneHot(Tractable):
     noise: ClassVar[Noise] = Gumbel()
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
+        if not theta.shape[-1]:
+            raise UserError(f"OneHot: there is nothing to choose from in shape {list(theta.shape)}")
         wide = native.widen(theta)
-        return (one_hot if native.serves(wide) and theta.shape[-1] else one_hot_torch)(wide).to(theta)
+        return (one_hot if native.serves(wide) else one_hot_torch)(wide).to(theta)
 
     def project(self, theta: Tensor) -> Tensor:
         return normalise(centre(theta, 1), 1)
@@ -95,6 +97,11 @@ class TopK(Solver):
             theta = theta + (1 - chosen).clamp_min(torch.finfo(theta.dtype).tiny).log()
             total = total + chosen
         return total
+
+    def marginals(self, theta: Tensor, instance: Any = None) -> Tensor:
+        """How probable each item is in a subset drawn with `P(y) ~ exp <theta, y>`: exact, differentiable."""
+        self._check(theta)
+        return subsets.marginals(theta.double(), self.k).to(theta)
 
     def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
         return _is_mark(y).all(-1) & (y.sum(-1) == self.k)

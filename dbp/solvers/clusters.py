@@ -6,8 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dbp import native
 from dbp.core import Solver
 from dbp.errors import UserError
+
+_ENTRIES = 2**20  # of the scores and distances that are worked on at a time, in float64
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,21 @@ class KMeans(Solver):
             raise UserError(f"KMeans: k and iterations must be at least 1, got {self.k} and {self.iterations}")
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
-        z, centres = self._fit(theta)
-        y = _members(_distances(z, centres)) if self.assign else centres
-        return y.reshape(*theta.shape[:-2], *y.shape[1:]).to(theta)
+        leading, (n, d) = theta.shape[:-2], theta.shape[-2:]
+        if native.traced(theta):
+            return self._solve(theta)
+        parts = theta.reshape(leading.numel(), n, d).split(max(1, _ENTRIES // max(1, n * (d + self.k))))
+        y = torch.cat([self._solve(part) for part in parts])
+        return y.reshape(*leading, *y.shape[1:])
+
+    def _solve(self, theta: Tensor) -> Tensor:
+        z = theta.double()
+        centres = self._centres(z)
+        return (_members(_distances(z, centres)) if self.assign else centres).to(theta)
 
     def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
         with torch.no_grad():
-            centres = self._fit(theta)[1].reshape(*theta.shape[:-2], self.k, theta.shape[-1]).to(theta)
+            centres = self._centres(theta.double()).to(theta)
         squares = (theta.unsqueeze(-2) - centres.unsqueeze(-3)).square().sum(-1)  # [*leading, n, k]
         weights = (-squares / temperature).softmax(-1)
         if self.assign:
@@ -57,29 +68,40 @@ class KMeans(Solver):
         total = weights.sum(-2).unsqueeze(-1).clamp_min(torch.finfo(theta.dtype).tiny)
         return weights.transpose(-1, -2) @ theta / total
 
-    def _fit(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        if theta.shape[-2] < self.k:
-            raise UserError(f"KMeans: cannot make k={self.k} clusters of {theta.shape[-2]} points")
-        z = theta.reshape(-1, *theta.shape[-2:]).double()
-        centres, moving = _spread(z, self.k), torch.arange(len(z), device=z.device)
-        for _ in range(self.iterations):
-            if not len(moving):
-                break
-            before, after = centres[moving], _step(z[moving], centres[moving])
-            centres[moving] = after
-            moving = moving[(after != before).flatten(1).any(1)]
-        return z, centres
+    def _centres(self, z: Tensor) -> Tensor:
+        if z.shape[-2] < self.k:
+            raise UserError(f"KMeans: cannot make k={self.k} clusters of {z.shape[-2]} points")
+        return lloyd(_spread(z, self.k), z, self.iterations)
 
 
 def _spread(z: Tensor, k: int) -> Tensor:
-    """The point nearest to the mean, then k - 1 times the one farthest from all chosen."""
-    rows = torch.arange(len(z), device=z.device)
-    index = _distances(z, z.mean(1, keepdim=True))[..., 0].argmin(1)
-    centres, gap = [z[rows, index]], z.new_full(z.shape[:2], torch.inf)
+    """The point nearest to the mean, then k - 1 times the one farthest from all chosen: `[*leading, k, d]`."""
+    index = _distances(z, z.mean(-2, keepdim=True)).argmin(-2, keepdim=True)  # [*leading, 1, 1]
+    centres, gap = [_points(z, index)], z.new_full((*z.shape[:-1], 1), torch.inf)
     for _ in range(k - 1):
-        gap = torch.minimum(gap, _distances(z, centres[-1].unsqueeze(1))[..., 0])
-        centres.append(z[rows, gap.argmax(1)])
-    return torch.stack(centres, 1)
+        gap = torch.minimum(gap, _distances(z, centres[-1]))
+        centres.append(_points(z, gap.argmax(-2, keepdim=True)))
+    return torch.cat(centres, -2)
+
+
+def _points(z: Tensor, index: Tensor) -> Tensor:
+    """The points of these indices, `[*leading, m, 1]`."""
+    return z.gather(-2, index.expand(*index.shape[:-1], z.shape[-1]))
+
+
+@native.operator
+def lloyd(centres: Tensor, z: Tensor, iterations: int) -> Tensor:
+    """Lloyd's steps from given centres `[*leading, k, d]`, each row until nothing changes."""
+    rows = z.shape[:-2].numel()
+    result, points = centres.reshape(rows, *centres.shape[-2:]).clone(), z.reshape(rows, *z.shape[-2:])
+    moving = torch.arange(rows, device=z.device)
+    for _ in range(iterations):
+        if not len(moving):
+            break
+        before, after = result[moving], _step(points[moving], result[moving])
+        result[moving] = after
+        moving = moving[(after != before).flatten(1).any(1)]
+    return result.reshape(centres.shape)
 
 
 def _step(z: Tensor, centres: Tensor) -> Tensor:
@@ -91,7 +113,7 @@ def _step(z: Tensor, centres: Tensor) -> Tensor:
         return means
     order = distances.amin(-1).argsort(dim=1, descending=True, stable=True)  # the farthest point first
     turn = ((count == 0).cumsum(1) - 1).clamp_min(0)  # the first empty cluster takes the first of them
-    far = z.gather(1, order.gather(1, turn[..., 0]).unsqueeze(-1).expand(-1, -1, z.shape[-1]))
+    far = _points(z, order.gather(1, turn[..., 0]).unsqueeze(-1))
     return torch.where(count > 0, means, far)
 
 

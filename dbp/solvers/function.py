@@ -34,7 +34,8 @@ class FromFunction(Solver):
         numpy: whether it takes NumPy arrays, copies that it may change; else tensors. It may return either.
         workers: processes to call it in, at least two; 0 calls it here. They are joblib's, so that
             `joblib.parallel_config` can send the calls to a Ray or Dask cluster.
-        timeout: seconds for each call; needs workers.
+        timeout: seconds for each call; needs workers. A call that never lets go of Python's global lock is ended a
+            minute later.
         cache: how many solutions are kept for inputs that come again, bit for bit, with equal arguments; the least
             recently used goes first. For functions that are not batched.
 
@@ -53,6 +54,8 @@ class FromFunction(Solver):
     _solved: Cache | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.workers < 0 or self.cache < 0 or (self.timeout is not None and not self.timeout > 0):
+            raise UserError("FromFunction: timeout must be positive, workers and cache not negative")
         if self.timeout is not None and not self.workers:
             raise UserError("FromFunction: a time limit needs workers, processes that can be killed; set workers=2")
         if self.cache and self.batched:
@@ -64,7 +67,8 @@ class FromFunction(Solver):
         if not isinstance(instance, tuple | list | None):
             raise UserError(f"FromFunction takes a tuple of further arguments, got {type(instance).__name__}")
         split = theta.ndim - self.event_dim
-        leading, rows = theta.shape[:split], theta.reshape(-1, *theta.shape[split:])
+        leading = theta.shape[:split]
+        rows = theta.reshape(leading.numel(), *theta.shape[split:])
         y = self._by_batch(rows, instance) if self.batched else self._by_row(rows, instance, leading)
         return y.reshape(*leading, *y.shape[1:]).to(theta)
 

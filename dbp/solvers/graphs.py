@@ -1,6 +1,5 @@
 """Graphs: shortest paths along the edges of a directed graph."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,12 +11,13 @@ from torch import Tensor
 from dbp import native
 from dbp.core import Solver
 from dbp.errors import UserError
-from dbp.shapes import normalise
+from dbp.shapes import normalise, unexpanded, unravel
 from dbp.solvers.bellman import Graphs, paths
-from dbp.solvers.instances import fields, naming, per_row
+from dbp.solvers.instances import fields, per_row
 from dbp.solvers.listing import listed
 
 Edges = tuple[tuple[int, int], ...]
+MOST_NODES = 2**24  # beyond, numbers are identifiers of something, and tables of so many nodes fill the memory
 
 
 @dataclass(frozen=True)
@@ -49,27 +49,17 @@ class GraphPath(Solver):
     target: int = -1
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
-        leading, n = theta.shape[:-1], theta.shape[-1]
-        graphs = self._graphs(instance, leading, n, theta.device)
-        if 0 in leading:
-            return torch.zeros_like(theta)
         scores = native.widen(theta)
-        if (y := _by_kernel(graphs, scores)) is not None:
-            return y.to(theta)
-        y, endless, lost = paths(graphs, -scores.reshape(math.prod(leading), n))
-        name = naming(self, leading)
-        if endless.any():
-            raise UserError(f"{name(int(endless.int().argmax()))}: the source reaches a cycle of negative cost")
-        if lost.any():
-            raise UserError(f"{name(int(lost.int().argmax()))}: no path leads from the source to the target")
-        return y.reshape(theta.shape).to(theta)
+        # The graph of the options is looked at once, which takes as long as a small batch.
+        y = _by_kernel(self._own, scores) if instance is None and not native.traced(theta) else None
+        return (graph_path(scores, *self._problem(theta, instance)) if y is None else y).to(theta)
 
     def project(self, theta: Tensor) -> Tensor:
         return normalise(theta, 1)
 
     def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
         leading, n = y.shape[:-1], y.shape[-1]
-        edges, source, target, nodes = self._graphs(instance, leading, n, y.device)
+        edges, source, target, nodes = _numbered(*self._problem(y, instance))
         tail, head = edges.expand(len(source), n, 2).unbind(-1)
         chosen, at, steps = y.reshape(len(source), n) == 1, source, torch.zeros_like(source)
         for _ in range(nodes):
@@ -82,7 +72,7 @@ class GraphPath(Solver):
 
     def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
         """All simple paths from the source to the target: `[count, edges]`."""
-        edges, source, target, _ = self._graphs(instance, (), shape[0], "cpu")
+        edges, source, target, _ = _numbered(*self._problem(torch.empty(tuple(shape)), instance))
         pairs, start, end = edges.tolist(), int(source), int(target)
         tried = listed(_simple_paths(pairs, start, end, ()))
         found = [path for path in tried if (pairs[path[-1]][1] if path else start) == end]
@@ -91,48 +81,64 @@ class GraphPath(Solver):
             row[list(path)] = 1
         return y
 
-    def _graphs(self, instance: Any, leading: Sequence[int], n: int, device: torch.device | str) -> Graphs:
-        if instance is None:
-            edges, source, target, nodes = self._own
-            require_scores(edges, n)
-            source, target = (end.to(device).expand(math.prod(leading)) for end in (source, target))
-            return Graphs(edges.to(device), source, target, nodes)
+    def _problem(self, theta: Tensor, instance: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Edges of `[*leading, edges, 2]` and ends of `[*leading]`, views where all rows share them."""
+        leading, n = theta.shape[:-1], theta.shape[-1]
         given = fields(self, instance, "edges", "source", "target")
-        own = given["edges"] is self.edges
-        edges = self._own.edges.to(device) if own else edge_tensor(given["edges"], leading, device)
-        require_scores(edges, n)
-        return self._numbered(edges, given["source"], given["target"], leading)
+        edges = edge_tensor(given["edges"], leading, theta.device, n)
+        source, target = (
+            per_row(torch.as_tensor(given[name], dtype=torch.long, device=theta.device), 0, leading, name)
+            for name in ("source", "target")
+        )
+        wide = edges.expand(*leading, n, 2) if edges.ndim == 2 else edges.reshape(*leading, n, 2)
+        return wide, source.reshape(leading), target.reshape(leading)
 
     @cached_property
     def _own(self) -> Graphs:
         """The graph of the options, for one row."""
-        return self._numbered(edge_tensor(self.edges, (), "cpu"), self.source, self.target, ())
+        return _numbered(edge_tensor(self.edges, (), "cpu"), torch.tensor(self.source), torch.tensor(self.target))
 
-    def _numbered(self, edges: Tensor, source: Any, target: Any, leading: Sequence[int]) -> Graphs:
-        """The graph with an end for each row; -1 as a target becomes the last node."""
-        source, target = (
-            per_row(torch.as_tensor(end, device=edges.device), 0, leading, name)
-            for end, name in ((source, "source"), (target, "target"))
-        )
-        last = edges.amax((-2, -1)) if edges.numel() else torch.zeros_like(target)
-        target = torch.where(target == -1, last, target)
-        ends = torch.stack([source, target])
-        if ends.numel() and ends.min() < 0:
-            raise UserError(
-                "GraphPath: source and target are nodes, numbered from 0 (or -1: the last node, as a target)"
-            )
-        nodes = 1 + max((int(x.max()) for x in (edges, ends) if x.numel()), default=0)
-        return Graphs(edges, source, target, nodes)
+
+@native.operator
+def graph_path(theta: Tensor, edges: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """`GraphPath` of `[*leading, edges]`, by the kernel where all rows share a graph."""
+    leading, n = theta.shape[:-1], theta.shape[-1]
+    if not leading.numel():
+        return torch.zeros_like(theta)
+    graphs = _numbered(edges, source, target)
+    if (y := _by_kernel(graphs, theta)) is not None:
+        return y
+    y, endless, lost = paths(graphs, -theta.reshape(leading.numel(), n))
+    if endless.any():
+        row = unravel(int(endless.int().argmax()), leading)
+        raise UserError(f"GraphPath: row {row}: the source reaches a cycle of negative cost")
+    if lost.any():
+        row = unravel(int(lost.int().argmax()), leading)
+        raise UserError(f"GraphPath: row {row}: no path leads from the source to the target")
+    return y.reshape(theta.shape).to(theta)
+
+
+def _numbered(edges: Tensor, source: Tensor, target: Tensor) -> Graphs:
+    """The graph that all rows share, or one for each, and the ends of each; -1 as a target becomes the last node."""
+    edges, source, target = unexpanded(edges, 2), source.reshape(-1), target.reshape(-1)
+    edges = edges[0] if len(edges) == 1 else edges
+    last = edges.amax((-2, -1)) if edges.numel() else torch.zeros_like(target)
+    target = torch.where(target == -1, last, target)
+    ends = torch.stack([source, target])
+    if ends.numel() and not (ends.min() >= 0 and ends.max() < MOST_NODES):
+        raise UserError("GraphPath: source and target are nodes, numbered from 0 (or -1: the last node, as a target)")
+    return Graphs(edges, source, target, 1 + max((int(x.max()) for x in (edges, ends) if x.numel()), default=0))
 
 
 def _by_kernel(graphs: Graphs, scores: Tensor) -> Tensor | None:
     """The paths of `[*leading, edges]` scores; none where there is no kernel, or some row has no path."""
-    if not (graphs.shared and scores.numel() and native.serves(scores)):
+    rows, n = scores.shape[:-1].numel(), scores.shape[-1]
+    if not (graphs.shared and scores.numel() and n == len(graphs.edges) and native.serves(scores)):
         return None
     scores = scores.contiguous()
     y = torch.empty_like(scores)
-    tensors = (scores, graphs.edges, graphs.source, graphs.target, y)
-    return None if native.call("graph_path", tensors, len(graphs.source), scores.shape[-1], graphs.nodes) else y
+    tensors = (scores, graphs.edges, graphs.source.expand(rows), graphs.target.expand(rows), y)
+    return None if native.call("graph_path", tensors, rows, n, graphs.nodes) else y
 
 
 def edge_tensor(edges: Any, leading: Sequence[int], device: torch.device | str, scores: int | None = None) -> Tensor:
@@ -141,11 +147,20 @@ def edge_tensor(edges: Any, leading: Sequence[int], device: torch.device | str, 
     Raises:
         UserError: these are no pairs of nodes, or not as many as there are scores.
     """
-    tensor = torch.as_tensor(edges, dtype=torch.long, device=device)
+    try:
+        tensor = torch.as_tensor(edges, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"edges are no array of numbers: {error}") from error
     if not tensor.numel():
-        tensor = tensor.reshape(0, 2)
-    if tensor.ndim < 2 or tensor.shape[-1] != 2 or (tensor.numel() and tensor.min() < -1):
-        raise UserError(f"edges are pairs of nodes numbered from 0, [edges, 2]; got shape {list(tensor.shape)}")
+        tensor = tensor.long().reshape(0, 2)
+    if tensor.ndim < 2 or tensor.shape[-1] != 2 or tensor.is_floating_point():
+        raise UserError(f"edges are pairs of nodes, integers [edges, 2]; got {tensor.dtype} {list(tensor.shape)}")
+    tensor = tensor.long()
+    if tensor.numel() and not native.traced(tensor) and not (tensor.min() >= -1 and tensor.max() < MOST_NODES):
+        raise UserError(
+            f"nodes are numbered from 0 without large gaps, below {MOST_NODES}; there is an edge with "
+            f"{int(tensor.min())} or {int(tensor.max())}"
+        )
     if scores is not None:
         require_scores(tensor, scores)
     return tensor if tensor.ndim == 2 else per_row(tensor, 2, leading, "edges")

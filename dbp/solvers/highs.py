@@ -22,7 +22,14 @@ def maximise(
 ) -> np.ndarray:
     """The y of one program: dense or sparse A, all else dense, `lower`, `upper` and `integer` of the scores' shape."""
     from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import issparse
 
+    coefficients = [A.data if issparse(A) else A for A in (A_ub, A_eq)]
+    sides = (b_ub, b_eq, lower, upper)
+    if not all(np.isfinite(A).all() for A in coefficients) or any(np.isnan(side).any() for side in sides):
+        raise UserError("the program has coefficients that are not finite, or a bound that is NaN")
+    if not scores.size or (time_limit is not None and time_limit < 0):
+        raise UserError("a program has at least one variable, and no negative time limit")
     # HiGHS's tolerances are absolute: without a common scale, small scores would all count as zero.
     cost = -np.ldexp(scores, 10 - np.frexp(np.abs(scores).max(initial=0))[1])
     rows = [LinearConstraint(_narrow(A_ub), -np.inf, b_ub)] if A_ub.shape[0] else []
@@ -35,7 +42,7 @@ def maximise(
         status = {0: 3, 2: 2}.get(milp(np.zeros_like(cost), **problem).status, 1)
     if status:
         raise UserError(_WHY.get(status, result.message).format(limit=time_limit))
-    return np.where(integer, result.x.round(), result.x)
+    return np.where(integer, result.x.round(), result.x) + 0.0  # not -0
 
 
 _WHY = {

@@ -74,7 +74,7 @@ class Signum(Solver):
         return torch.tensor([-1.0, 0.0, 1.0])
 
     def _margin(self, theta: Tensor) -> Tensor:
-        return torch.tensor(self.margin, dtype=theta.dtype, device=theta.device)
+        return theta.new_full((), self.margin)  # made where theta is: a tensor from the host would wait for a GPU
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ class Rank(Solver):
 
     Among equal scores the lower index has the lower rank. Metrics count from the largest: `Rank()(-x)` gives the best x
     rank 1, and its estimators the right sign, as the ranks are `argmin <x, y>` (Rolínek et al., "Optimizing rank-based
-    metrics with blackbox differentiation", CVPR 2020).
+    metrics with blackbox differentiation", CVPR 2020). Ranks have theta's dtype: bfloat16 is exact up to 256 of them,
+    float16 up to 2048.
     """
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
@@ -79,6 +80,8 @@ class Permutation(Solver):
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         order = theta.argsort(dim=-1, descending=self.descending, stable=True)
+        if not theta.shape[-1]:
+            return theta.new_zeros(*theta.shape, 0)
         return torch.nn.functional.one_hot(order, theta.shape[-1]).to(theta)
 
     def project(self, theta: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class Knapsack(Solver):
             weights `[*leading, resources, items]` and capacity `[*leading, resources]`, which may broadcast.
 
     Raises:
-        UserError: negative weights or a negative capacity, into which not even nothing fits; it names the row.
+        UserError: weights or a capacity that are not finite, or negative; it names the row.
     """
 
     binary = True
@@ -53,12 +53,12 @@ class Knapsack(Solver):
         try:
             weights, capacity = torch.tensor(self.weights), torch.tensor(self.capacity)
             weights, capacity = weights.reshape(-1, weights.shape[-1]), capacity.reshape(-1)
-        except (ValueError, TypeError, IndexError):
+        except (ValueError, TypeError, IndexError, RuntimeError):
             raise UserError("Knapsack: weights are a list of numbers, or several of one length") from None
         if len(weights) != len(capacity):
             raise UserError(f"Knapsack: {len(weights)} lists of weights, but {len(capacity)} capacities")
-        if (weights < 0).any() or (capacity < 0).any():
-            raise UserError("Knapsack: weights and capacity must not be negative")
+        if any(not ((part >= 0) & part.isfinite()).all() for part in (weights, capacity)):
+            raise UserError("Knapsack: weights and capacity are finite and not negative")
         object.__setattr__(self, "weights", _as_tuple(self.weights))  # a configuration has lists
         object.__setattr__(self, "capacity", _as_tuple(self.capacity))
         object.__setattr__(self, "_resources", (weights, capacity))
@@ -89,10 +89,13 @@ class Knapsack(Solver):
         """Weights `[*leading, resources, items]` and capacities `[*leading, resources]`; shared ones without a copy."""
         if (self._resources is None) == (instance is None):
             raise UserError("Knapsack: give weights and capacity once, as options or as the instance")
-        weights, capacity = self._resources or instance
         try:
-            weights = weights.to(theta.device).expand(*theta.shape[:-1], weights.shape[-2], theta.shape[-1])
-            return weights, capacity.to(theta.device).expand(weights.shape[:-1])
+            weights, capacity = (torch.as_tensor(part, device=theta.device) for part in self._resources or instance)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError("Knapsack: an instance is a pair of arrays, weights and capacity") from error
+        try:
+            wide = weights.expand(*theta.shape[:-1], weights.shape[-2], theta.shape[-1])
+            return wide, capacity.expand(wide.shape[:-1])
         except (RuntimeError, IndexError):
             raise UserError(
                 f"Knapsack: scores {list(theta.shape)} need weights [*leading, resources, {theta.shape[-1]}] and "
@@ -157,7 +160,7 @@ def knapsack_highs(theta: Tensor, weights: Tensor, capacity: Tensor) -> Tensor:
         result = milp(cost, integrality=np.ones_like(cost), bounds=(0, 1), constraints=fits, options={"mip_rel_gap": 0})
         if result.x is None:
             raise UserError(f"Knapsack: HiGHS found nothing for row {unravel(row, theta.shape[:-1])}: {result.message}")
-        y[row, wanted] = result.x.round()
+        y[row, wanted] = result.x > 0.5
     return torch.from_numpy(y).reshape(theta.shape).to(theta)
 
 
@@ -168,14 +171,15 @@ def _too_large(weights: Tensor, capacity: Tensor) -> bool:
 
 
 def _require_positive(weights: Tensor, capacity: Tensor) -> None:
-    wrong = (weights < 0).flatten(-2).any(-1) | (capacity < 0).any(-1)
+    light, room = ((part >= 0) & part.isfinite() for part in (weights, capacity))
+    wrong = ~(light.flatten(-2).all(-1) & room.all(-1))
     if wrong.any():
         raise _negative(int(wrong.flatten().nonzero()[0]), wrong.shape)
 
 
 def _negative(row: int, leading: torch.Size) -> UserError:
     where = unravel(row, leading)
-    return UserError(f"Knapsack: row {where} has a negative weight or a negative capacity, into which nothing fits")
+    return UserError(f"Knapsack: row {where} has a weight or a capacity that is negative or not finite")
 
 
 def _as_tuple(value: Any) -> Any:

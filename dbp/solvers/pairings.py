@@ -94,7 +94,7 @@ def _pair(scores: np.ndarray, edges: np.ndarray) -> np.ndarray:
     if nodes % 2:
         raise UserError(f"{_NONE}: its nodes are odd in number, {nodes}")
     sides = _sides(edges[usable].tobytes(), nodes)
-    y = np.zeros(len(edges))
+    y = np.zeros(len(edges), dtype=bool)  # an eighth of the memory of what the scores became
     solve = partial(_program, edges=edges[usable]) if sides is None else partial(_assign, sides=sides)
     y[usable] = solve(scores[usable], nodes)
     return y

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,6 +53,8 @@ class GridPath(Solver):
     def __post_init__(self) -> None:
         if self.neighbours not in (4, 8):
             raise UserError(f"GridPath: neighbours must be 4 or 8, got {self.neighbours}")
+        if any(np.shape(end) != (2,) for end in (self.source, self.target)):
+            raise UserError(f"GridPath: source and target are a row and a column, got {self.source} and {self.target}")
 
     def solve(self, theta: Tensor, instance: Instance) -> Tensor:
         wide = native.widen(theta)
@@ -81,7 +84,7 @@ class GridPath(Solver):
         given = _named(instance)
         mask = given.get("mask")
         if mask is not None:
-            mask = _fits("mask", mask, shape).to(device, torch.bool)
+            mask = _fits("mask", mask, shape, device).to(torch.bool)
         source = self._end(given.get("source"), self.source, (0, 0), shape, device)
         return mask, source, self._end(given.get("target"), self.target, (-1, -1), shape, device)
 
@@ -95,7 +98,7 @@ class GridPath(Solver):
         if given is None:
             given = torch.tensor(option, device=device)
             given = torch.where(given < 0, given + size, given)
-        given = _fits("source and target", given, torch.Size((*shape[:-2], 2))).to(device)
+        given = _fits("source and target", given, torch.Size((*shape[:-2], 2)), device).to(torch.int64)
         inside = ((given >= 0) & (given < size)).all(-1)
         return torch.where(inside, given[..., 0] * shape[-1] + given[..., 1], -1)
 
@@ -144,7 +147,11 @@ def _named(instance: Instance) -> Mapping[str, Tensor]:
     return given
 
 
-def _fits(what: str, tensor: Tensor, shape: torch.Size) -> Tensor:
+def _fits(what: str, given: Any, shape: torch.Size, device: torch.device) -> Tensor:
+    try:
+        tensor = torch.as_tensor(given, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"GridPath: {what} is no array of numbers: {error}") from error
     try:
         return tensor.expand(shape)
     except RuntimeError:

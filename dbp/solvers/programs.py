@@ -79,7 +79,8 @@ class IntegerProgram(Solver):
         rows = zip(
             y.reshape(math.prod(leading), n).double().cpu().numpy(), self._programs(instance, leading, n), strict=True
         )
-        return torch.tensor([meets(row, *program) for row, program in rows], dtype=torch.bool).reshape(leading)
+        found = [meets(row, *program) for row, program in rows]
+        return torch.tensor(found, dtype=torch.bool, device=y.device).reshape(leading)
 
     def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
         """All feasible points, of a program with nothing but bounded integers: `[count, n]`."""

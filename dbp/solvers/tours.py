@@ -1,6 +1,7 @@
 """Travelling salesman tours."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +33,7 @@ class Tour(Solver):
     Up to 13 cities the answer is exact, by dynamic programming (Held and Karp, J. SIAM 10, 1962) in float64 for float64
     theta, else in float32; ties go to the first tour in lexicographic order, from city 0. Above, the kernel searches
     locally from a fixed seed, in float64: among random points in the plane it finds the best tour of 20 cities nearly
-    always, and of 50 one that is 0.02 % longer on average. Without the kernel, tours of more than 13 cities are integer
+    always, and of 50 one that is 0.04 % longer on average. Without the kernel, tours of more than 13 cities are integer
     programs for HiGHS: exact, and hundreds of times slower.
 
     Args:
@@ -114,9 +115,10 @@ def tour_torch(theta: Tensor, directed: bool) -> Tensor:
     m, inner = n - 1, d[:, 1:, 1:]
     members = torch.arange(2**m, device=theta.device)[:, None] >> torch.arange(m, device=theta.device) & 1
     left = d[:, None, 1:, 0].repeat(1, len(members), 1)  # [batch, sets, cities]
+    by_size = members.sum(1).argsort(stable=True).split([math.comb(m, size) for size in range(m + 1)])
     for size in range(1, m):
-        sets = (members.sum(1) == size).nonzero()[:, 0]
-        cities = members[sets].nonzero()[:, 1].reshape(-1, size)  # [sets, size]
+        sets = by_size[size]
+        cities = members[sets].argsort(dim=1, descending=True, stable=True)[:, :size]  # [sets, size]
         rest = left[:, sets[:, None] - (1 << cities), cities]
         left[:, sets] = (inner[:, :, cities].movedim(1, -1) + rest.unsqueeze(-1)).amin(2)
     order = torch.zeros(len(d), n, dtype=torch.int64, device=theta.device)

@@ -6,6 +6,7 @@ from concurrent.futures import BrokenExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
 from multiprocessing import TimeoutError as PoolTimeout
+from pickle import PicklingError
 from typing import Any
 
 from dbp.errors import UserError
@@ -61,6 +62,11 @@ def _pooled(
         )
     except (TimeoutError, FutureTimeout, PoolTimeout) as error:
         raise UserError(f"one of {len(named)} rows from {named[0][0]}: {_too_long(function, timeout)}") from error
+    except PicklingError as error:
+        raise UserError(
+            f"{name_of(function)} cannot be sent to worker processes: it, or what it is called with, refers to a lock, "
+            "an open file or the like, which cannot be pickled"
+        ) from error
     except BrokenExecutor as error:
         # Which call killed its process is not known: halve them until one is left.
         if len(named) == 1:
@@ -97,7 +103,7 @@ def _attempt(function: Callable[..., Any], call: Call, row: Callable[[], str]) -
         return function(*call)
     except UserError as error:
         raise UserError(f"{row()}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{row()}: {name_of(function)} raised {type(error).__name__}: {error}") from error
 
 
