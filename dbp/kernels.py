@@ -42,16 +42,13 @@ def _of_these_sources(library: ctypes.CDLL) -> ctypes.CDLL:
 
 
 @cache
-def function(symbol: str, pointers: int, doubles: tuple[bool, ...]) -> Callable[..., int]:
-    """A function of the library that takes addresses, then numbers, and returns an integer; ctypes lets go of the GIL.
+def function(symbol: str, pointers: int, integers: int, scaled: bool = False) -> Callable[..., int]:
+    """A function of the library that takes addresses, then integers, before the last of them a double if `scaled`.
 
-    Args:
-        symbol: its name.
-        pointers: how many addresses.
-        doubles: of each number whether it is a double; else it is an int64.
+    It returns an integer; ctypes lets go of the GIL while it runs.
     """
     found = getattr(load()[0], symbol)
-    numbers = [ctypes.c_double if double else ctypes.c_int64 for double in doubles]
+    numbers = [*[ctypes.c_int64] * (integers - 1), *[ctypes.c_double] * scaled, ctypes.c_int64]
     found.argtypes = [ctypes.c_void_p] * pointers + numbers
     found.restype = ctypes.c_int64
     return found

@@ -58,7 +58,7 @@ def numbers(
     """As many numbers of the key's stream as `like` has, from `begin` on, times scale; and the centre added to each."""
     z = torch.empty_like(like, memory_format=torch.contiguous_format)
     period = z.numel() if centre is None else centre.numel()
-    native.call(kernel, (z, centre, table), int(key), begin, z.numel(), max(period, 1), scale)
+    native.call(kernel, (z, centre, table), int(key), begin, z.numel(), max(period, 1), scale=scale)
     return z
 
 

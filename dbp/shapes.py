@@ -112,7 +112,7 @@ def _is_finite(x: Tensor, what: str) -> bool:
 @cache
 def _finite_kernel(dtype: torch.dtype) -> Callable[..., int] | None:
     suffix = {torch.float32: "f32", torch.float64: "f64"}.get(dtype)
-    return kernels.function(f"dbp_finite_{suffix}", 1, (False,)) if suffix and kernels.load()[0] else None
+    return kernels.function(f"dbp_finite_{suffix}", 1, 1) if suffix and kernels.load()[0] else None
 
 
 def _event_dims(event_dim: int) -> tuple[int, ...]:

@@ -69,7 +69,7 @@ def _weighted(
     out: Tensor, samples: int, few: int, x: Tensor, weight: Tensor, minus: Tensor | None, scale: float
 ) -> Tensor:
     rows = weight.numel() // samples
-    native.call("weighted_sum", (x, minus, weight, out), samples, few, rows, out.numel() // rows, float(scale))
+    native.call("weighted_sum", (x, minus, weight, out), samples, few, rows, out.numel() // rows, scale=scale)
     return out
 
 

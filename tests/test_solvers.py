@@ -5,7 +5,7 @@ from examples import SOLVERS
 from dbp.core import Tractable
 from dbp.errors import UserError
 from dbp.shapes import dot
-from dbp.solvers import FromFunction, OneHot, Permutation, Rank, Threshold, TopK
+from dbp.solvers import FromFunction, KMeans, OneHot, Permutation, Rank, Sort, Threshold, TopK, Tour
 
 TRACTABLE = [name for name, example in SOLVERS.items() if isinstance(example.solver, Tractable)]
 
@@ -172,7 +172,7 @@ def test_large_scores_whose_sum_overflows_are_fine():
 def test_wrong_shapes_and_options_say_what_is_wrong():
     with pytest.raises(UserError, match="cannot choose k=5 of 4 scores"):
         TopK(5)(torch.randn(4))
-    with pytest.raises(UserError, match="k must be at least 1"):
+    with pytest.raises(UserError, match="k must be a whole number, at least 1"):
         TopK(0)
     with pytest.raises(UserError, match=r"OneHot takes scores of at least 1 dims, got shape \[\]"):
         OneHot()(torch.tensor(1.0))
@@ -184,3 +184,10 @@ def test_a_function_of_a_batch_is_a_solver_of_any_output_shape():
     y = solver(theta, (2,))
     assert y.shape == (5, 2)
     assert torch.equal(y, (theta.sum((-2, -1)) * 2).round())
+
+
+@pytest.mark.parametrize("options", [(TopK, {"k": 2.5}), (Sort, {"k": 0}), (KMeans, {"k": "3"}), (Tour, {"kicks": -1})])
+def test_counts_are_whole_numbers(options):
+    solver, given = options
+    with pytest.raises(UserError, match=f"^{solver.__name__}: .* must be a whole number, at least [01], got "):
+        solver(**given)

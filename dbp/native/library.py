@@ -24,11 +24,11 @@ def widen(theta: Tensor) -> Tensor:
     return theta.to(torch.float32 if theta.is_floating_point() else torch.float64)
 
 
-def call(name: str, tensors: Sequence[Tensor | None], *numbers: float) -> int:
-    """Calls `dbp_<name>_<f32|f64>(pointers of tensors..., numbers..., threads)`; the first tensor's dtype chooses.
+def call(name: str, tensors: Sequence[Tensor | None], *sizes: int, scale: float | None = None) -> int:
+    """Calls `dbp_<name>_<f32|f64>(pointers of tensors..., sizes..., scale, threads)`; the first tensor's dtype chooses.
 
-    Floats go in as doubles, integers as int64, and null tensors as null pointers. What is not contiguous is copied,
-    hence the tensor that takes the result must be.
+    Sizes go in as int64, a scale, where there is one, as a double, and null tensors as null pointers. What is not
+    contiguous is copied, hence the tensor that takes the result must be.
 
     Returns:
         0, or `8 * row + code`: the first row that cannot be solved, and why.
@@ -38,10 +38,10 @@ def call(name: str, tensors: Sequence[Tensor | None], *numbers: float) -> int:
     """
     kept = [None if tensor is None else tensor.contiguous() for tensor in tensors]
     symbol = f"dbp_{name}_{_SUFFIX[kept[0].dtype]}"  # type: ignore[union-attr]
-    arguments = (*numbers, torch.get_num_threads())
-    function = kernels.function(symbol, len(kept), tuple([isinstance(number, float) for number in arguments]))
+    function = kernels.function(symbol, len(kept), len(sizes) + 1, scale is not None)
     pointers = [None if tensor is None else tensor.data_ptr() for tensor in kept]
-    result = function(*pointers, *arguments)
+    scales = () if scale is None else (scale,)
+    result = function(*pointers, *sizes, *scales, torch.get_num_threads())
     if result == _OUT_OF_MEMORY:
         raise MemoryError(f"no memory for the work space of the {name} kernel")
     return result

@@ -13,6 +13,7 @@ from dbp.core import Noise, Solver, Tractable
 from dbp.errors import UserError
 from dbp.noises import Gumbel, Logistic
 from dbp.shapes import centre, normalise
+from dbp.solvers.instances import require_whole
 from dbp.solvers.listing import listed
 
 
@@ -78,8 +79,7 @@ class TopK(Solver):
         return self.k
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise UserError(f"TopK: k must be at least 1, got {self.k}")
+        require_whole(self, 1, "k")
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         self._check(theta)

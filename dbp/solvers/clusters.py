@@ -9,6 +9,7 @@ from torch import Tensor
 from dbp import native
 from dbp.core import Solver
 from dbp.errors import UserError
+from dbp.solvers.instances import require_whole
 
 _ENTRIES = 2**20  # of the scores and distances that are worked on at a time, in float64
 
@@ -42,8 +43,7 @@ class KMeans(Solver):
     iterations: int = 100
 
     def __post_init__(self) -> None:
-        if self.k < 1 or self.iterations < 1:
-            raise UserError(f"KMeans: k and iterations must be at least 1, got {self.k} and {self.iterations}")
+        require_whole(self, 1, "k", "iterations")
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         leading, (n, d) = theta.shape[:-2], theta.shape[-2:]

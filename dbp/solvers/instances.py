@@ -16,6 +16,14 @@ from dbp.errors import UserError
 from dbp.shapes import require_finite
 
 
+def require_whole(solver: Solver, least: int, *names: str) -> None:
+    """Raises a `UserError` if one of these options, unless it is null, is no int or less than `least`."""
+    for name in names:
+        value = getattr(solver, name)
+        if value is not None and (not isinstance(value, int) or value < least):
+            raise UserError(f"{type(solver).__name__}: {name} must be a whole number, at least {least}, got {value!r}")
+
+
 def fields(solver: Solver, instance: Any, *names: str) -> dict[str, Any]:
     """The solver's own fields of these names, or what the instance has in their place."""
     given: Mapping[str, Any] = {} if instance is None else instance

@@ -16,6 +16,7 @@ from dbp.core import Noise, Solver
 from dbp.errors import UserError
 from dbp.noises import Gumbel
 from dbp.shapes import normalise, unravel
+from dbp.solvers.instances import require_whole
 from dbp.solvers.listing import listed
 
 
@@ -41,8 +42,7 @@ class Matching(Solver):
     iterations: int = 50
 
     def __post_init__(self) -> None:
-        if self.iterations < 1:
-            raise UserError(f"Matching: iterations must be at least 1, got {self.iterations}")
+        require_whole(self, 1, "iterations")
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         host = native.widen(theta).cpu()  # where augmenting paths are at home

@@ -11,6 +11,7 @@ from dbp import native
 from dbp.core import Solver
 from dbp.errors import UserError
 from dbp.shapes import centre, normalise
+from dbp.solvers.instances import require_whole
 from dbp.solvers.listing import listed
 
 
@@ -54,8 +55,7 @@ class Sort(Solver):
     k: int | None = None
 
     def __post_init__(self) -> None:
-        if self.k is not None and self.k < 1:
-            raise UserError(f"Sort: k must be at least 1, got {self.k}")
+        require_whole(self, 1, "k")
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         if self.k is None:

@@ -17,6 +17,7 @@ from dbp import native
 from dbp.core import Solver
 from dbp.errors import UserError
 from dbp.shapes import normalise, unravel
+from dbp.solvers.instances import require_whole
 from dbp.solvers.listing import listed
 
 _EXACT = 13  # cities
@@ -47,8 +48,7 @@ class Tour(Solver):
     kicks: int | None = None
 
     def __post_init__(self) -> None:
-        if self.kicks is not None and self.kicks < 0:
-            raise UserError(f"Tour: kicks must not be negative, got {self.kicks}")
+        require_whole(self, 0, "kicks")
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         n = theta.shape[-1]
