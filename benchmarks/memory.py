@@ -1,9 +1,11 @@
 """How much memory each solver takes, as a multiple of its input and output: `python -m benchmarks.memory`.
 
 Each solver has a process of its own: scores are made, Linux forgets the peak of the resident memory, the solver
-decides, and what the peak has grown by is compared, work space of kernels included. One thread.
+decides, and what the peak has grown by is compared, work space of kernels included. One thread. Once with the kernels
+and once without.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -61,6 +63,7 @@ SOLVERS: dict[str, Callable[[], tuple[Callable[[Tensor], Tensor], tuple[int, ...
     "tour": lambda: (Tour(), (10, 10)),
     "tour, 50 cities": lambda: (Tour(kicks=10), (50, 50)),
 }
+KERNEL_ONLY = "tour, 50 cities"  # without it an integer program, which takes hours
 
 
 def measure(name: str) -> float:
@@ -82,21 +85,26 @@ def _peak() -> int:
     return 1024 * int(line.split()[1])
 
 
-def measured() -> dict[str, float]:
-    """The multiple of each solver, from a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.memory"]
-    each = {name: subprocess.run([*command, name], check=True, capture_output=True, text=True) for name in SOLVERS}
-    return {name: float(process.stdout) for name, process in each.items()}
+def measured() -> dict[str, list[float]]:
+    """The multiples of each solver, from processes of their own: with kernels, and by torch."""
+    return {name: [_of_a_process(name, native) for native in "10"[: 2 - (name == KERNEL_ONLY)]] for name in SOLVERS}
 
 
-def table(multiples: dict[str, float]) -> str:
+def _of_a_process(name: str, native: str) -> float:
+    command, environment = [sys.executable, "-m", "benchmarks.memory", name], {**os.environ, "DBP_NATIVE": native}
+    return float(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
+
+
+def table(multiples: dict[str, list[float]]) -> str:
     """A section of Markdown."""
     head = (
         "## memory\n\nWhat a call takes beside its scores, with them, as a multiple of scores and decision "
         f"({MEGABYTES} MB of scores);\n{MOST:g} at most is aimed at.\n"
     )
-    rows = [f"| {name} | {multiple:.2f} |" for name, multiple in multiples.items()]
-    return "\n".join([head, "| | memory / (input + output) |", "| --- | --- |", *rows, ""])
+    rows = [f"| {name} | {' | '.join(f'{multiple:.2f}' for multiple in each)} |" for name, each in multiples.items()]
+    return "\n".join(
+        [head, "| memory / (input + output) | with kernels | by torch |", "| --- | --- | --- |", *rows, ""]
+    )
 
 
 if __name__ == "__main__":

@@ -116,11 +116,3 @@ def test_user_errors():
         KMeans(6)(draw(2, 5, 3))
     with pytest.raises(UserError, match="at least 1"):
         KMeans(0)
-
-
-@pytest.mark.parametrize("assign", [False, True])
-def test_a_few_rows_at_a_time(assign, monkeypatch):
-    z, solver = draw(3, 5, 9, 2), KMeans(3, assign)
-    expected = solver(z)
-    monkeypatch.setattr(clusters, "_ENTRIES", 100)  # two rows
-    assert torch.equal(solver(z), expected)

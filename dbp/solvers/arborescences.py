@@ -15,6 +15,7 @@ from dbp.shapes import centre, normalise, unexpanded, unravel
 from dbp.solvers.graphs import Edges, edge_tensor, require_scores
 from dbp.solvers.instances import fields, per_row
 from dbp.solvers.listing import listed
+from dbp.solvers.parts import in_parts
 from dbp.solvers.trees import absent, log_weights
 
 
@@ -108,7 +109,8 @@ def arborescence(theta: Tensor, edges: Tensor, root: Tensor) -> Tensor:
         status = native.call("arborescence", (theta, graphs, root, y), root.numel(), n, nodes, len(graphs))
         lost = [status // 8] if status else []
     else:
-        rows, failed = arborescence_torch(theta.reshape(-1, n), edges.reshape(-1, n, 2), root.reshape(-1), nodes)
+        flat = theta.reshape(-1, n), edges.reshape(-1, n, 2), root.reshape(-1)
+        rows, failed = in_parts(arborescence_torch, 96 * (n + nodes), *flat, nodes)
         y, lost = rows.reshape(theta.shape), failed.nonzero().flatten().tolist()
     if lost:
         start = int(root.flatten()[lost[0]])

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dbp.solvers.parts import in_parts
+
 
 class Graphs(NamedTuple):
     """Where each row's path runs; rows may share a graph.
@@ -45,12 +47,22 @@ class Graphs(NamedTuple):
         return x.T if self.shared else x.reshape(-1, self.nodes)
 
 
-def paths(graphs: Graphs, cost: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def paths(graphs: Graphs, cost: Tensor) -> tuple[Tensor, ...]:
     """Shortest paths for costs of `[rows, edges]`.
 
     Returns:
         0/1 edges, `[rows, edges]`; which rows have a cycle of negative cost; which have no path.
     """
+
+    def of_rows(cost: Tensor, source: Tensor, target: Tensor, edges: Tensor = graphs.edges) -> tuple[Tensor, ...]:
+        return _paths(Graphs(edges, source, target, graphs.nodes), cost)
+
+    each = 40 * (graphs.edges.shape[-2] + graphs.nodes)
+    own = () if graphs.shared else (graphs.edges,)
+    return in_parts(of_rows, each, cost, graphs.source, graphs.target, *own)
+
+
+def _paths(graphs: Graphs, cost: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     padding = (graphs.edges < 0).any(-1)
     cost = graphs.by_edge(cost.masked_fill(padding, torch.inf) if padding.any() else cost)
     tail, head = graphs.union()

@@ -10,8 +10,7 @@ from dbp import native
 from dbp.core import Solver
 from dbp.errors import UserError
 from dbp.solvers.instances import require_whole
-
-_ENTRIES = 2**20  # of the scores and distances that are worked on at a time, in float64
+from dbp.solvers.parts import in_parts
 
 
 @dataclass(frozen=True)
@@ -48,15 +47,14 @@ class KMeans(Solver):
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         leading, (n, d) = theta.shape[:-2], theta.shape[-2:]
         if native.traced(theta):
-            return self._solve(theta)
-        parts = theta.reshape(leading.numel(), n, d).split(max(1, _ENTRIES // max(1, n * (d + self.k))))
-        y = torch.cat([self._solve(part) for part in parts])
+            return self._solve(theta)[0]
+        (y,) = in_parts(self._solve, 32 * n * (d + self.k), theta.reshape(leading.numel(), n, d))
         return y.reshape(*leading, *y.shape[1:])
 
-    def _solve(self, theta: Tensor) -> Tensor:
+    def _solve(self, theta: Tensor) -> tuple[Tensor]:
         z = theta.double()
         centres = self._centres(z)
-        return (_members(_distances(z, centres)) if self.assign else centres).to(theta)
+        return ((_members(_distances(z, centres)) if self.assign else centres).to(theta),)
 
     def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
         with torch.no_grad():

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dbp.solvers.listing import listed
+from dbp.solvers.parts import in_parts
 
 NEGATIVE, OUTSIDE, UNREACHABLE = 1, 2, 3  # as in native/src/grid_path.cpp
 _FAR = 1 << 40
@@ -26,10 +27,24 @@ def shortest_path(
     Its fixed point is the distance that Dijkstra's algorithm finds, to the last bit: both add from the source on.
     """
     height, width = theta.shape[-2:]
-    cost = (0 - theta).reshape(-1, height, width)
+    mask = mask if mask is None else mask.reshape(-1, height, width)
+    each = 16 * (height + 2) * (width + 2)
+    ends = source.reshape(-1), target.reshape(-1)
+    y, code = in_parts(_solve, each, theta.reshape(-1, height, width), mask, *ends, neighbours)
+    if code.any():
+        row = int(code.nonzero()[0])
+        return theta, 8 * row + int(code[row])
+    return y.reshape(theta.shape), 0
+
+
+def _solve(
+    theta: Tensor, mask: Tensor | None, source: Tensor, target: Tensor, neighbours: int
+) -> tuple[Tensor, Tensor]:
+    """The paths of `[rows, height, width]`, and for each row why there is none, or zero."""
+    height, width = theta.shape[-2:]
+    cost = 0 - theta
     if mask is not None:
-        cost = torch.where(mask.reshape(cost.shape), cost, torch.inf)
-    source, target = source.reshape(-1), target.reshape(-1)
+        cost = torch.where(mask, cost, torch.inf)
     outside = (source < 0) | (source >= height * width) | (target < 0) | (target >= height * width)
     negative = ~(cost >= 0).flatten(1).all(1)
     cost = cost.clamp_min(0).nan_to_num(0, torch.inf).permute(1, 2, 0).contiguous()  # [height, width, B]
@@ -38,15 +53,13 @@ def shortest_path(
     lost = ~d.flatten(0, 1).gather(0, end[None])[0].isfinite()
     code = torch.where(outside, OUTSIDE, torch.where(negative, NEGATIVE, torch.where(lost, UNREACHABLE, 0)))
     if code.any():
-        row = int(code.nonzero()[0])
-        return theta, 8 * row + int(code[row])
+        return theta, code
     y, tied = _follow(d.flatten(0, 1), None, start, end, steps(width + 2, neighbours))
     if tied.any():
         again, start, end = d[..., tied], start[tied], end[tied]
         hops = _hops(again, start, neighbours)
         y[:, tied] = _follow(again.flatten(0, 1), hops.flatten(0, 1), start, end, steps(width + 2, neighbours))[0]
-    y = y.unflatten(0, (height + 2, width + 2))[1:-1, 1:-1].permute(2, 0, 1)
-    return y.reshape(theta.shape).to(theta), 0
+    return y.unflatten(0, (height + 2, width + 2))[1:-1, 1:-1].permute(2, 0, 1).contiguous(), code
 
 
 def _padded(vertex: Tensor, width: int) -> Tensor:
@@ -57,8 +70,8 @@ def _distances(cost: Tensor, start: Tensor, neighbours: int) -> Tensor:
     """Least sums of costs from the start, `[height + 2, width + 2, B]` with an infinite border."""
     height, width, count = cost.shape
     d = cost.new_full((height + 2, width + 2, count), torch.inf)
-    inner = torch.nn.functional.pad(cost, (0, 0, 1, 1, 1, 1))
-    d.flatten(0, 1).scatter_(0, start[None], inner.flatten(0, 1).gather(0, start[None]))
+    first = torch.nn.functional.pad(cost, (0, 0, 1, 1, 1, 1)).flatten(0, 1).gather(0, start[None])
+    d.flatten(0, 1).scatter_(0, start[None], first)
     # Line after line pays when a line of the batch is much work and an operation starts at once.
     relax = _relax_lines if count >= 32 and cost.device.type == "cpu" else _relax_all
     while True:

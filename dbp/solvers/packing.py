@@ -15,6 +15,7 @@ from dbp.core import Solver
 from dbp.errors import UserError
 from dbp.shapes import normalise, unexpanded, unravel
 from dbp.solvers.listing import listed
+from dbp.solvers.parts import in_parts
 
 _CELLS = 2**26  # of a table of the dynamic program; above, it is an integer program
 _TOLERANCE = 1e-6  # of HiGHS
@@ -121,7 +122,7 @@ def knapsack(theta: Tensor, weights: Tensor, capacity: Tensor) -> Tensor:
 
 @native.operator
 def knapsack_torch(theta: Tensor, weights: Tensor, capacity: Tensor) -> Tensor:
-    """`Knapsack` with one resource by the dynamic program of the kernel, on any device, for all inputs at once."""
+    """`Knapsack` with one resource by the dynamic program of the kernel, on any device."""
     if not theta.numel():
         return torch.empty_like(theta)
     _require_positive(weights.unsqueeze(-2), capacity.unsqueeze(-1))
@@ -129,9 +130,16 @@ def knapsack_torch(theta: Tensor, weights: Tensor, capacity: Tensor) -> Tensor:
         return knapsack_highs(theta, weights.unsqueeze(-2).double(), capacity.unsqueeze(-1).double())
     items = theta.shape[-1]
     left = torch.minimum(capacity, weights.sum(-1)).reshape(-1, 1)  # [batch, 1]
-    scores, weights = theta.reshape(-1, items), weights.reshape(-1, items)
-    within = torch.arange(int(left.max()) + 1, device=theta.device)
-    best, worth = theta.new_zeros(len(scores), len(within)), []
+    cells = int(left.max()) + 1
+    each = (items + 64) * cells
+    (y,) = in_parts(_fill, each, theta.reshape(-1, items), weights.reshape(-1, items), left, cells)
+    return y.reshape(theta.shape)
+
+
+def _fill(scores: Tensor, weights: Tensor, left: Tensor, cells: int) -> tuple[Tensor]:
+    """The choices of `[rows, items]` for capacities `[rows, 1]` below `cells`."""
+    within = torch.arange(cells, device=scores.device)
+    best, worth = scores.new_zeros(len(scores), cells), []
     for score, weight in zip(scores.flip(1).split(1, 1), weights.flip(1).split(1, 1), strict=True):
         rest = within - weight
         taken = best.gather(1, rest.clamp_min(0)) + score
@@ -141,7 +149,7 @@ def knapsack_torch(theta: Tensor, weights: Tensor, capacity: Tensor) -> Tensor:
     for weight in weights.split(1, 1):
         chosen.append(worth.pop().gather(1, left))
         left = left - chosen[-1] * weight
-    return torch.cat(chosen, 1).reshape(theta.shape).to(theta)
+    return (torch.cat(chosen, 1).to(scores),)
 
 
 @native.operator

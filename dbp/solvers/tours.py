@@ -19,6 +19,7 @@ from dbp.errors import UserError
 from dbp.shapes import normalise, unravel
 from dbp.solvers.instances import require_whole
 from dbp.solvers.listing import listed
+from dbp.solvers.parts import in_parts
 
 _EXACT = 13  # cities
 
@@ -104,14 +105,20 @@ def tour(theta: Tensor, directed: bool, kicks: int) -> Tensor:
 
 @native.operator
 def tour_torch(theta: Tensor, directed: bool) -> Tensor:
-    """`Tour` by the dynamic program of the kernel, on any device, for all inputs at once.
-
-    `left[:, S, j]` is the shortest way from city j + 1 through the set S of cities and back to city 0.
-    """
+    """`Tour` by the dynamic program of the kernel, on any device."""
     if not theta.numel():
         return torch.empty_like(theta)
     n = theta.shape[-1]
-    d = _distances(theta, directed).reshape(-1, n, n)
+    (y,) = in_parts(_held_karp, 8 * n * 2**n, theta.reshape(-1, n, n), directed)
+    return y.reshape(theta.shape)
+
+
+def _held_karp(theta: Tensor, directed: bool) -> tuple[Tensor]:
+    """The tours of `[rows, n, n]`.
+
+    `left[:, S, j]` is the shortest way from city j + 1 through the set S of cities and back to city 0.
+    """
+    d, n = _distances(theta, directed), theta.shape[-1]
     m, inner = n - 1, d[:, 1:, 1:]
     members = torch.arange(2**m, device=theta.device)[:, None] >> torch.arange(m, device=theta.device) & 1
     left = d[:, None, 1:, 0].repeat(1, len(members), 1)  # [batch, sets, cities]
@@ -130,7 +137,7 @@ def tour_torch(theta: Tensor, directed: bool) -> Tensor:
         chosen = ways.masked_fill(open_ & bit == 0, torch.inf).argmin(-1, keepdim=True)
         here, open_ = chosen + 1, open_ & ~bit[chosen]
         order[:, step : step + 1] = here
-    return _adjacency(order, directed).reshape(theta.shape).to(theta)
+    return (_adjacency(order, directed).to(theta),)
 
 
 @native.operator

@@ -14,6 +14,7 @@ from dbp.core import Solver
 from dbp.errors import UserError
 from dbp.shapes import centre, normalise, unexpanded, unravel
 from dbp.solvers.listing import listed
+from dbp.solvers.parts import in_parts
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,16 @@ def spanning_tree_torch(theta: Tensor, ends: Tensor, nodes: int) -> Tensor:
     if (outside := ((ends < 0) | (ends >= nodes)).flatten(-2).any(-1)).any():
         raise _outside(int(outside.flatten().nonzero()[0]), theta.shape[:-1], nodes)
     edges = theta.shape[-1]
-    order = theta.reshape(-1, edges).argsort(descending=True, stable=True)  # [batch, edges], and so are all below
+    (y,) = in_parts(_boruvka, 80 * (edges + nodes), theta.reshape(-1, edges), ends.reshape(-1, edges, 2), nodes)
+    return y.reshape(theta.shape)
+
+
+def _boruvka(theta: Tensor, ends: Tensor, nodes: int) -> tuple[Tensor]:
+    """The trees of `[rows, edges]`, as all tensors here are."""
+    edges = theta.shape[-1]
+    order = theta.argsort(descending=True, stable=True)
     rank = order.argsort()
-    a, b = ends.reshape(-1, edges, 2).unbind(-1)
+    a, b = ends.unbind(-1)
     label = torch.arange(nodes, device=theta.device).expand(len(order), nodes)
     part, y = label, torch.zeros(len(order), edges + 1, dtype=theta.dtype, device=theta.device)
     rounds = max(nodes - 1, 1).bit_length()
@@ -138,7 +146,7 @@ def spanning_tree_torch(theta: Tensor, ends: Tensor, nodes: int) -> Tensor:
         for _ in range(rounds):
             parent = parent.gather(1, parent)
         part = parent.gather(1, part)
-    return y[:, :edges].reshape(theta.shape).contiguous()
+    return (y[:, :edges].contiguous(),)
 
 
 def _log_partition(theta: Tensor, ends: Tensor, nodes: int) -> Tensor:
