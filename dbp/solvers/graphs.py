@@ -151,8 +151,8 @@ def edge_tensor(edges: Any, leading: Sequence[int], device: torch.device | str, 
         tensor = torch.as_tensor(edges, device=device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"edges are no array of numbers: {error}") from error
-    if not tensor.numel():
-        tensor = tensor.long().reshape(0, 2)
+    if not tensor.numel():  # no edges, or graphs for no rows
+        tensor = tensor.long() if tensor.ndim > 2 and tensor.shape[-2] else tensor.long().reshape(0, 2)
     if tensor.ndim < 2 or tensor.shape[-1] != 2 or tensor.is_floating_point():
         raise UserError(f"edges are pairs of nodes, integers [edges, 2]; got {tensor.dtype} {list(tensor.shape)}")
     tensor = tensor.long()
