@@ -33,6 +33,7 @@ COMMANDS = [*STAGES, "list", "audit", "plot", "new"]
 RULES = """
 overrides are KEY=VALUE, KEY.OPTION=VALUE, or the same with two dashes; the value is YAML.
   defaults < the configuration in ckpt_path (without --config) < files in order < overrides in order
+  names of components take effect before options, wherever they stand; of two for one key the last wins
   naming another component drops the old one's options; naming the same one keeps them
   ${key.option} stands for another value, ${oc.env:NAME} for an environment variable
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,9 +79,13 @@ def read_file(path: str) -> dict[str, Any]:
     return layer
 
 
-def read_overrides(tokens: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """`a.b=1`, `--a.b=1` and `--a.b 1` mean the same; the value is YAML, or plain text for paths and names of runs."""
-    rest = list(tokens)
+def read_overrides(tokens: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+    """`a.b=1`, `--a.b=1` and `--a.b 1` mean the same; the value is YAML, or plain text for paths and names of runs.
+
+    Names of components come first, the outer before the inner, wherever they were written: a name drops the options of
+    another.
+    """
+    rest, found = list(tokens), []
     while rest:
         token = rest.pop(0)
         text = token.removeprefix("--")
@@ -92,9 +97,12 @@ def read_overrides(tokens: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]
         if not equals or "" in keys:
             raise UserError(f"{token!r}: an override is written {keys[0]}=VALUE or {keys[0]}.option=VALUE")
         layer: Any = value if name in TEXT and value != "null" else _read_value(value, token)
+        named = isinstance(layer, str) or (isinstance(layer, dict) and "name" in layer)
+        depth = len(keys) - (keys[-1] == "name") if named else math.inf  # a null after options still removes them
         for key in reversed(keys):
             layer = {key: layer}
-        yield token, layer
+        found.append((depth, token, layer))
+    return [(token, layer) for _, token, layer in sorted(found, key=lambda word: word[0])]
 
 
 def _read_value(text: str, token: str) -> Any:

@@ -197,6 +197,15 @@ def test_edges_into_the_root_and_no_edges():
     assert Arborescence(((-1, -1),))(torch.ones(2, 1)).tolist() == [[0], [0]]
 
 
+@pytest.mark.parametrize("leading", [(0,), (2, 0)])
+def test_no_rows_or_no_edges_have_empty_marginals(leading):
+    edges = torch.zeros(*leading, 3, 2, dtype=torch.int64)
+    for shape, options in (((*leading, 12), GRAPHS["complete"]), ((*leading, 0), ()), ((2, 0), ())):
+        theta = torch.zeros(shape, requires_grad=True)
+        assert torch.autograd.grad(Arborescence(options).relax(theta).sum(), theta)[0].shape == shape
+    assert Arborescence().marginals(torch.zeros(*leading, 3), {"edges": edges}).shape == (*leading, 3)
+
+
 @pytest.mark.parametrize("root", [-1, 1])
 def test_keeps_what_a_solver_promises(root):
     check_solver(Arborescence(GRAPHS["complete"], root), (12,))

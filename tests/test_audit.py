@@ -280,6 +280,11 @@ def test_all_estimators_that_need_no_options_are_the_default():
     assert {"identity", "imle", "score", "perturbed"} <= set(read([]).estimators)
 
 
+@pytest.mark.parametrize("solver", ["solver=top_k", "solver={name: top_k}"])
+def test_a_name_may_stand_after_its_options(solver):
+    assert read(["solver.k=2", solver]).solver == read([solver, "solver.k=2"]).solver == {"name": "top_k", "k": 2}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -1,5 +1,6 @@
 """Layers of configuration: the later wins, the whole is complete and reads as itself."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,49 @@ def test_ways_to_say_one_thing(overrides: list[str]) -> None:
     assert complete(*overrides)["estimator"] == complete("estimator.lam=3")["estimator"]
 
 
-def test_naming_another_component_drops_the_old_options() -> None:
-    assert complete("estimator.lam=3", "estimator=perturbed", "estimator=imle")["estimator"]["lam"] == 1.0
+def test_naming_another_component_drops_the_old_options(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("estimator: {name: imle, lam: 3}\n")
+    words = [o for o in BASE if "estimator" not in o]
+    for names, lam in (([], 3.0), (["estimator=imle"], 3.0), (["estimator=perturbed", "estimator=imle"], 1.0)):
+        assert validate(compose([str(file)], [*words, *names]))["estimator"]["lam"] == lam
+
+
+WORDS: list[tuple[list[str], dict[str, Any]]] = [
+    (["data=mnist", "data.root=there"], {"name": "mnist", "root": "there"}),
+    (["data={name: mnist}", "data={batch_size: 7}"], {"name": "mnist", "batch_size": 7}),
+    (["solver.name=top_k", "solver.k=2"], {"name": "top_k", "k": 2}),
+    (
+        ["estimator=perturbed", "estimator.noise=normal", "estimator.noise.scale=3"],
+        {"name": "perturbed", "noise": {"name": "normal", "scale": 3}},
+    ),
+    (["estimator={name: imle, lam: 3}", "estimator.lam=4"], {"name": "imle", "lam": 4}),
+    (["task=dvae", "task.rows=3", "task={columns: 5}"], {"name": "dvae", "rows": 3, "columns": 5}),
+    (["optimizer=sgd", "optimizer.lr=0.5", "optimizer.momentum=0.9"], {"name": "sgd", "lr": 0.5, "momentum": 0.9}),
+    (["scheduler=step", "scheduler.step_size=3"], {"name": "step", "step_size": 3}),
+]
+
+
+@pytest.mark.parametrize(("words", "expected"), WORDS)
+def test_the_order_of_words_does_not_matter(words: list[str], expected: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(
+        "task: slots\nsolver: one_hot\nestimator: {name: identity, margin: 1}\ndata: {name: slots, size: 9}\n"
+    )
+    key = words[0].partition("=")[0].partition(".")[0]
+    for order in itertools.permutations(words):
+        assert compose([str(file)], order)[key] == expected
+
+
+def test_null_removes_what_was_given_before() -> None:
+    words = ["callbacks.monitor.every_n_steps=2", "callbacks.monitor=null"]
+    assert "monitor" not in complete(*words)["callbacks"]
+    assert "monitor" in complete(*reversed(words))["callbacks"]
+
+
+def test_of_two_names_the_last_wins_and_has_the_options() -> None:
+    config = complete("estimator.lam=3", "estimator=perturbed", "estimator=blackbox")
+    assert config["estimator"] == {"name": "blackbox", "lam": 3.0, "two_sided": False}
 
 
 @pytest.mark.parametrize(

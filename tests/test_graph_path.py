@@ -91,7 +91,7 @@ def test_paths_on_a_large_grid(n):
 
 CYCLE = ((0, 1), (1, 2), (2, 1), (2, 3))
 PATH_ERRORS = {
-    "negative cycle": (GraphPath(CYCLE), [[-1, -1, 0, -1], [-1, 2, -1, -1]], r"row \[1\].*negative cost"),
+    "negative cycle": (GraphPath(CYCLE), [[-1, -1, 0, -1], [-1, 2, -1, -1]], r"row \[1\].*negative cost.*clip=True"),
     "negative loop": (GraphPath(((0, 0),), target=0), [[-1], [1]], r"row \[1\].*negative cost"),
     "unreachable": (GraphPath(((0, 1), (2, 1))), [[-1, -1], [-1, -1]], r"row \[0\].*no path"),
     "no edges": (GraphPath(target=1), [[], []], r"row \[0\].*no path"),
@@ -132,6 +132,18 @@ def test_negative_cycles_in_graphs_of_their_own():
         GraphPath()(theta, {"edges": torch.tensor(CYCLE).expand(2, 4, 2)})
     # out of the source's reach it does no harm
     assert GraphPath(CYCLE, source=3)(theta).sum() == 0
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_clip_takes_positive_scores_as_zero(shared, monkeypatch):
+    edges = torch.tensor(both(complete(6)))
+    instance = {"edges": edges if shared else edges.repeat(20, 1, 1)}
+    theta = torch.randn(20, len(edges), generator=rng())  # as noise makes them: half of the costs are negative
+    expected = GraphPath()(theta.clamp_max(0), instance)
+    assert torch.equal(GraphPath(clip=True)(theta, instance), expected)
+    assert torch.equal(GraphPath(tuple(map(tuple, edges.tolist())), clip=True)(theta), expected)
+    monkeypatch.setattr(native, "serves", lambda theta: False)
+    assert torch.equal(GraphPath(clip=True)(theta, instance), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

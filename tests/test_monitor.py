@@ -9,7 +9,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from dbp.cli import main
 from dbp.errors import UserError
-from dbp.monitor import Monitor, _margins
+from dbp.estimators import AdaptiveIMLE
+from dbp.monitor import Monitor, _margins, _of_estimator
 from dbp.solvers import GridPath, TopK
 
 FIT = [
@@ -80,6 +81,15 @@ def test_it_changes_nothing(tmp_path, monkeypatch):
     assert {k: v for k, v in rows[0].items() if "/" in k and k.split("/")[0] in ("train", "val")} == {
         k: v for k, v in rows[1].items() if "/" in k
     }
+
+
+def test_what_it_has_seen_of_the_estimator_stays():
+    estimator = AdaptiveIMLE()
+    seen = _of_estimator(estimator)
+    before = {name: value.item() for name, value in seen.items()}
+    for buffer in estimator.buffers():
+        buffer.add_(1)
+    assert before == {name: value.item() for name, value in seen.items()}
 
 
 def test_a_bad_option_is_said():

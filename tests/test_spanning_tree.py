@@ -183,6 +183,15 @@ def test_marginals_are_those_of_all_trees(graph, scale):
     assert torch.allclose(solver.marginals(theta.float()), exact.float(), atol=1e-4)
 
 
+@pytest.mark.parametrize("leading", [(0,), (2, 0)])
+def test_no_rows_or_no_edges_have_empty_marginals(leading):
+    for shape, edges in (((*leading, 3), GRAPHS["triangle"]), ((*leading, 0), []), ((2, 0), [])):
+        theta = torch.zeros(shape, requires_grad=True)
+        assert torch.autograd.grad(SpanningTree(edges).relax(theta).sum(), theta)[0].shape == shape
+    graphs = torch.zeros(*leading, 3, 2, dtype=torch.int64)
+    assert SpanningTree().marginals(torch.zeros(*leading, 3), graphs).shape == (*leading, 3)
+
+
 def test_marginals_have_gradients():
     solver = SpanningTree(edges=GRAPHS["parts"])
     theta = torch.randn(2, 7, dtype=torch.float64, requires_grad=True)

@@ -99,8 +99,9 @@ def _parse(words: Sequence[str]) -> dict[str, Any]:
     for word in words:
         if "=" not in word:
             raise UserError(f"audit: {word!r}: what is to be audited is said by KEY=VALUE\n  keys: {', '.join(_KEYS)}")
+    ordered = sorted(words, key=lambda word: word.partition("=")[0].count("."))  # names before their options
     try:
-        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([_named(word.removeprefix("--")) for word in words]))
+        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([_named(word.removeprefix("--")) for word in ordered]))
     except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         raise UserError(f"audit: {' '.join(str(error).split())}") from error
     assert isinstance(parsed, dict)

@@ -69,6 +69,8 @@ class Arborescence(Solver):
         """
         self(theta.detach(), instance)  # raises where there is no tree
         graph = self._graph(theta, instance)
+        if not theta.numel():
+            return theta.clone()
         return torch.func.grad(lambda scores: _log_partition(scores, *graph).sum())(theta.double()).to(theta)
 
     def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:

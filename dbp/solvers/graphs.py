@@ -36,6 +36,8 @@ class GraphPath(Solver):
         edges: pairs (tail, head) of nodes numbered from 0; an undirected edge is two.
         source: where the path starts.
         target: where it ends; -1 for the last node.
+        clip: takes positive scores as zero, as `GridPath` does: costs that noise or a step of blackbox made negative
+            make every undirected edge a cycle of negative cost.
 
     Raises:
         UserError: the target cannot be reached, or the source reaches a cycle of negative cost; it names the row.
@@ -47,9 +49,12 @@ class GraphPath(Solver):
     edges: Edges = ()
     source: int = 0
     target: int = -1
+    clip: bool = False
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         scores = native.widen(theta)
+        if self.clip:
+            scores = scores.clamp_max(0)
         # The graph of the options is looked at once, which takes as long as a small batch.
         y = _by_kernel(self._own, scores) if instance is None and not native.traced(theta) else None
         return (graph_path(scores, *self._problem(theta, instance)) if y is None else y).to(theta)
@@ -111,7 +116,10 @@ def graph_path(theta: Tensor, edges: Tensor, source: Tensor, target: Tensor) -> 
     y, endless, lost = paths(graphs, -theta.reshape(leading.numel(), n))
     if endless.any():
         row = unravel(int(endless.int().argmax()), leading)
-        raise UserError(f"GraphPath: row {row}: the source reaches a cycle of negative cost")
+        raise UserError(
+            f"GraphPath: row {row}: the source reaches a cycle of negative cost: scores are minus costs, theta <= 0 (a "
+            "softplus on the costs; less noise, or multiplicative); or take clip=True; without cycles any theta will do"
+        )
     if lost.any():
         row = unravel(int(lost.int().argmax()), leading)
         raise UserError(f"GraphPath: row {row}: no path leads from the source to the target")
@@ -151,8 +159,8 @@ def edge_tensor(edges: Any, leading: Sequence[int], device: torch.device | str, 
         tensor = torch.as_tensor(edges, device=device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"edges are no array of numbers: {error}") from error
-    if not tensor.numel():
-        tensor = tensor.long().reshape(0, 2)
+    if not tensor.numel():  # no edges, or graphs for no rows
+        tensor = tensor.long() if tensor.ndim > 2 and tensor.shape[-2] else tensor.long().reshape(0, 2)
     if tensor.ndim < 2 or tensor.shape[-1] != 2 or tensor.is_floating_point():
         raise UserError(f"edges are pairs of nodes, integers [edges, 2]; got {tensor.dtype} {list(tensor.shape)}")
     tensor = tensor.long()

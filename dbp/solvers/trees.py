@@ -66,6 +66,8 @@ class SpanningTree(Solver):
         positive numbers, so that it is exact for scores of any range. Takes nodes^3 memory.
         """
         ends = self._graph(theta, instance)
+        if not theta.numel():
+            return theta.clone()
         nodes = self.nodes or _count_nodes(ends)
         return torch.func.grad(lambda scores: _log_partition(scores, ends, nodes).sum())(theta.double()).to(theta)
 

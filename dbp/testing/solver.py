@@ -170,6 +170,8 @@ def relaxation(case: SolverCase) -> None:
     except Unsupported:
         return
     require(all(s.shape == y.shape for s in soft), "has a relaxation of another shape than the decision")
+    empty = case.solver.relax(theta[:0]).shape
+    require(empty == (0, *y.shape[1:]), f"relaxes an empty batch to shape {list(empty)}")
     warm, cold = ((s - y).abs().mean().item() for s in soft)
     message = f"is {warm:.2g} from the decision at temperature 1 and {cold:.2g} at 0.01"
     require(cold < warm / 4, f"has a relaxation that does not approach the decision: it {message}")
