@@ -29,7 +29,8 @@ class Monitor(Callback):
     of the estimator (adaptive lambda, temperature, the error of a bridge). TensorBoard also gets the histogram of the
     margins in the epoch's last look.
 
-    It turns on with `callbacks.monitor={}` and needs no help from tasks or estimators.
+    It turns on with `callbacks.monitor={}` and needs no help from tasks or estimators. A run that is resumed within an
+    epoch has the means of what it looked at since.
 
     Args:
         every_n_steps: how often it looks.
