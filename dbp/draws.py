@@ -26,6 +26,7 @@ class Draws:
         samples: how many, in a new leading dim; null for one without that dim.
         noise: null for none.
         antithetic: the second half of the samples has the first's noise with the other sign.
+        wide: how many times the usual numbers a slice may have, where little is made of them.
     """
 
     def __init__(
@@ -35,9 +36,10 @@ class Draws:
         noise: Noise | None,
         generator: torch.Generator | None = None,
         antithetic: bool = False,
+        wide: int = 1,
     ) -> None:
         self.samples, self._count = samples, samples or 1
-        self._slices: list[Rows] = [...] if samples is None else _slices(samples, theta)
+        self._slices: list[Rows] = [...] if samples is None else _slices(samples, theta, wide)
         self._made = _points(theta, self._count, noise, generator, antithetic)
         self._keeps = self._count * theta.numel() <= _KEPT
         self._kept: Tensor | None = None
@@ -79,10 +81,10 @@ def cut(x: Tensor, rows: Rows) -> Tensor:
     return x if isinstance(rows, EllipsisType) else x[rows]
 
 
-def _slices(samples: int, theta: Tensor) -> list[Rows]:
+def _slices(samples: int, theta: Tensor, wide: int) -> list[Rows]:
     if theta.device.type != "cpu" or torch.compiler.is_compiling():
         return [...]
-    count = min(samples, -(-samples * theta.numel() // _NUMBERS))
+    count = min(samples, -(-samples * theta.numel() // (wide * _NUMBERS)))
     cuts = [samples * i // count for i in range(count + 1)] if count > 1 else []
     return [slice(*pair) for pair in itertools.pairwise(cuts)] or [...]
 

@@ -87,7 +87,7 @@ class Perturbed(Estimator):
     def draws(self, theta: Tensor) -> Draws:
         """`theta + Z`, or Z where that is multiplied, of all samples."""
         centre = torch.zeros_like(theta) if self.multiplicative else theta.detach()
-        return Draws(centre, self.samples, self.noise, self.generator, self.antithetic)
+        return Draws(centre, self.samples, self.noise, self.generator, self.antithetic, wide=2)
 
     def perturb(self, solver: Solver, theta: Tensor) -> Tensor:
         noise = self.noise.sample(theta, self.generator)
