@@ -1,4 +1,4 @@
-"""The noise of all samples, a slice of them at a time."""
+"""The perturbed scores of all samples, a slice of them at a time."""
 
 import itertools
 from collections.abc import Callable

@@ -117,3 +117,15 @@ class Half(Normal):
 
 def test_a_subclass_of_a_noise_may_draw_its_own_way():
     assert (Draws(torch.zeros(B, N), S, Half())[...] >= 0).all()
+
+
+class Doubled(Normal):
+    def score(self, value):
+        return 2 * super().score(value)
+
+
+def test_a_subclass_of_normal_noise_may_have_its_own_score():
+    def gradient(noise):
+        return step(Perturbed(noise, samples=S), TopK(3), lambda error: error.square().sum(-1))[2]
+
+    torch.testing.assert_close(gradient(Doubled()), 2 * gradient(Normal()))

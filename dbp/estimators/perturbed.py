@@ -99,7 +99,7 @@ class Perturbed(Estimator):
 
     def weighted_score(self, theta: Tensor, drawn: Tensor, weight: Tensor) -> Tensor:
         """`sum_s weight_s` times minus the gradient in theta of the log-density of the perturbed scores."""
-        if not self.multiplicative and isinstance(self.noise, Normal):  # its score is linear
+        if not self.multiplicative and type(self.noise).score is Normal.score:  # which is linear
             return weighted_sum(drawn, weight, theta[None], -1 / self.noise.scale**2)
         if not self.multiplicative:
             return weighted_sum(self.noise.score(drawn - theta), weight)
