@@ -1,5 +1,6 @@
 """Calls the kernels."""
 
+import ctypes
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +11,8 @@ from dbp import kernels
 _SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 _OUT_OF_MEMORY = -1
 _LIBRARY, _ = kernels.load()  # now, where torch.compile does not look
+if _LIBRARY is not None and hasattr(_TORCH := ctypes.CDLL(torch._C.__file__), "torch_parallel_for"):  # from 2.10 on
+    _LIBRARY.dbp_lend_threads(_TORCH.torch_parallel_for)
 
 
 def serves(theta: Tensor) -> bool:

@@ -18,3 +18,8 @@ DBP_EXPORT int64_t dbp_best_instruction_set() {
     return 0;
 #endif
 }
+
+dbp::Lent dbp::lent{};
+
+// From now on kernels run on torch's threads, in this process.
+DBP_EXPORT void dbp_lend_threads(dbp::ParallelFor parallel_for) { dbp::lent = {parallel_for, getpid()}; }

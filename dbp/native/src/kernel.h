@@ -13,6 +13,8 @@
 #include <thread>
 #include <vector>
 
+#include <unistd.h>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -88,11 +90,36 @@ class Buffer {
     operator T*() { return start; }
 };
 
-// Calls `work(begin, end)` on pieces of [0, items), on at most `threads` threads, each with 200 us of work or more.
-// The threads live as long as the call: nothing is left behind for a fork to lose, and none waits for work.
+// torch's `at::parallel_for`, of its stable ABI, and the process it was lent in; null until then (kernel.cpp). A fork
+// does not have the threads that it would call.
+using ParallelFor = int32_t (*)(int64_t begin, int64_t end, int64_t grain, void (*)(int64_t, int64_t, void*), void*);
+struct Lent {
+    ParallelFor parallel_for;
+    pid_t process;
+};
+extern Lent lent;
+
+// Calls `take()` on so many threads and waits for them: torch's own, which are awake soon, or some made for this call.
+template <class Take>
+void on_threads(int64_t workers, Take take) {
+    if (lent.parallel_for && lent.process == getpid()) {
+        auto call = [](int64_t, int64_t, void* context) { (*static_cast<Take*>(context))(); };
+        lent.parallel_for(0, workers, 1, call, &take);
+        return;
+    }
+    std::vector<std::thread> made;
+    try {
+        for (int64_t i = 1; i < workers; i++) made.emplace_back(take);
+    } catch (const std::system_error&) {  // no more threads to be had: those that are there do the work
+    }
+    take();
+    for (auto& thread : made) thread.join();
+}
+
+// Calls `work(begin, end)` on pieces of [0, items), on at most `threads` threads, each with 100 us of work or more.
 template <class Work>
 int64_t parallel(int64_t items, double nanoseconds_per_item, int64_t threads, Work work) {
-    const double useful = items * nanoseconds_per_item / 200e3;
+    const double useful = items * nanoseconds_per_item / 100e3;
     const int64_t workers = std::min({threads, items, useful < 1e6 ? static_cast<int64_t>(useful) : threads});
     std::atomic<bool> out_of_memory{false};
     auto safely = [&](int64_t begin, int64_t end) {
@@ -104,20 +131,13 @@ int64_t parallel(int64_t items, double nanoseconds_per_item, int64_t threads, Wo
     };
     if (workers <= 1) {
         if (items > 0) safely(0, items);
-        return out_of_memory ? OUT_OF_MEMORY : 0;
+    } else {
+        const int64_t piece = std::max<int64_t>(1, items / (workers * 8));
+        std::atomic<int64_t> next{0};
+        on_threads(workers, [&] {
+            for (int64_t begin; (begin = next.fetch_add(piece)) < items;) safely(begin, std::min(items, begin + piece));
+        });
     }
-    const int64_t piece = std::max<int64_t>(1, items / (workers * 8));
-    std::atomic<int64_t> next{0};
-    auto take = [&] {
-        for (int64_t begin; (begin = next.fetch_add(piece)) < items;) safely(begin, std::min(items, begin + piece));
-    };
-    std::vector<std::thread> pool;
-    try {
-        for (int64_t i = 1; i < workers; i++) pool.emplace_back(take);
-    } catch (const std::system_error&) {  // no more threads to be had: those that are there do the work
-    }
-    take();
-    for (auto& thread : pool) thread.join();
     return out_of_memory ? OUT_OF_MEMORY : 0;
 }
 
