@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import combinatorial, graphs, memory, peers, pyepo_models
+from benchmarks import combinatorial, graphs, memory, peers, pyepo_models, threads
 from benchmarks.report import Case, Work, run
 from benchmarks.timing import Candidates
 from dbp import native
@@ -201,7 +201,7 @@ the whole row anew, as memcpy does; `argpartition` of numpy, which PyEPO's model
 
 
 def tail() -> str:
-    return "\n".join([WHY, memory.table(memory.measured())])
+    return "\n".join([WHY, threads.table(), memory.table(memory.measured())])
 
 
 if __name__ == "__main__":

@@ -57,10 +57,8 @@ class GridPath(Solver):
             raise UserError(f"GridPath: source and target are a row and a column, got {self.source} and {self.target}")
 
     def solve(self, theta: Tensor, instance: Instance) -> Tensor:
-        wide = native.widen(theta)
-        if self.clip:
-            wide = wide.clamp_max(0)
-        return grid_path(wide, *self._arguments(theta.shape, theta.device, instance), self.neighbours).to(theta)
+        arguments = self._arguments(theta.shape, theta.device, instance)
+        return grid_path(native.widen(theta), *arguments, self.neighbours, True, self.clip).to(theta)
 
     def project(self, theta: Tensor) -> Tensor:
         return normalise(theta, 2)
@@ -111,10 +109,12 @@ def grid_path(
     target: Tensor | None,
     neighbours: int,
     sweep: bool = True,
+    clip: bool = False,
 ) -> Tensor:
     """`GridPath` of `[*leading, height, width]`, with the ends as `[*leading]` numbers of vertices.
 
-    Without `sweep` the kernel is a scalar Dijkstra, which takes over anyway where sweeping takes long.
+    With `clip` positive scores are taken as zero. Without `sweep` the kernel is a scalar Dijkstra, which takes over
+    anyway where sweeping takes long.
     """
     theta = theta.contiguous()
     y = torch.empty_like(theta)
@@ -123,9 +123,10 @@ def grid_path(
     if native.serves(theta):
         tensors = (theta, mask, source, target, y)
         count = theta.shape[:-2].numel()
-        status = native.call("grid_path", tensors, count, *theta.shape[-2:], neighbours, sweep)
+        status = native.call("grid_path", tensors, count, *theta.shape[-2:], neighbours, sweep, clip)
     else:
-        y, status = shortest_path(theta, mask, *_ends(theta, source, target), neighbours)
+        scores = theta.clamp_max(0) if clip else theta
+        y, status = shortest_path(scores, mask, *_ends(theta, source, target), neighbours)
     if status:
         raise _failed(theta, *divmod(status, 8))
     return y

@@ -27,7 +27,7 @@ using Integers = const int64_t*;
 #define PATH(T) (const T* x, Integers ends, Integers source, Integers target, T* y, Size rows, Size edges, Size nodes, Size threads)
 #define GRID(T)                                                                                                       \
     (const T* x, const uint8_t* open, Integers source, Integers target, T* y, Size rows, Size height, Size width, \
-     Size neighbours, Size sweep, Size threads)
+     Size neighbours, Size sweep, Size clip, Size threads)
 
 #define NOISE(T) \
     (T* z, const T* centre, const T* table, Size key, Size offset, Size n, Size period, double scale, Size threads)
@@ -57,7 +57,7 @@ KERNEL(knapsack, SACK, (x, weights, capacity, y, rows, n, lists, limits, threads
 KERNEL(spanning_tree, TREE, (x, ends, y, rows, edges, nodes, graphs, threads))
 KERNEL(arborescence, ROOTED, (x, ends, root, y, rows, edges, nodes, graphs, threads))
 KERNEL(graph_path, PATH, (x, ends, source, target, y, rows, edges, nodes, threads))
-KERNEL(grid_path, GRID, (x, open, source, target, y, rows, height, width, neighbours, sweep, threads))
+KERNEL(grid_path, GRID, (x, open, source, target, y, rows, height, width, neighbours, sweep, clip, threads))
 
 namespace {
 
@@ -187,11 +187,11 @@ void round(int kind, bool many) {
     std::vector<uint8_t> open(r * cells);
     for (auto& cell : open) cell = upto(0, 9) > 0;
     const auto source = integers(r, -1, cells), target = integers(r, 0, cells - 1);  // some outside
-    const int64_t neighbours = upto(0, 1) ? 8 : 4, sweep = upto(0, 3) > 0;
+    const int64_t neighbours = upto(0, 1) ? 8 : 4, sweep = upto(0, 3) > 0, clip = upto(0, 1);
     const bool masked = upto(0, 1), placed = upto(0, 1);
     both("grid_path", scores<T>(r * cells, upto(0, 3) ? NEGATIVE : kind), kind, [&](auto* s, auto* y, int64_t t) {
         return grid_path(s, masked ? open.data() : nullptr, placed ? source.data() : nullptr,
-                         placed ? target.data() : nullptr, y, r, height, width, neighbours, sweep, t);
+                         placed ? target.data() : nullptr, y, r, height, width, neighbours, sweep, clip, t);
     });
 }
 

@@ -88,7 +88,7 @@ class Paths {
             rows[l] = theta + row * edges;
             start[source[row]][l] = 0;
         }
-        dbp::transpose(rows, static_cast<V*>(score), edges);
+        dbp::transpose(rows, edges, [&](int64_t e, V read) { score[e] = read; });
         bool changes = true;
         for (int64_t pass = 0; changes && pass < (graph.acyclic ? 1 : 2 * nodes + 2); pass++) changes = relax();
         for (int64_t row = first; row < first + count; row++) {
@@ -133,11 +133,13 @@ int64_t solve(const T* theta, const int64_t* ends, const int64_t* source, const 
               int64_t edges, int64_t nodes, int64_t threads) {
     constexpr int L = dbp::LANES<T>;
     dbp::Failure failure;
-    return failure.status(dbp::parallel((rows + L - 1) / L, 4.0 * L * edges, threads, [&](int64_t begin, int64_t end) {
+    return failure.status(dbp::guarded([&] {
         const Graph graph(ends, edges, nodes);
-        Paths<T> paths(graph, edges, nodes);
-        for (int64_t group = begin; group < end; group++)
-            paths.solve(theta, ends, source, target, y, group * L, std::min<int64_t>(L, rows - group * L), failure);
+        return dbp::parallel((rows + L - 1) / L, 4.0 * L * edges, threads, [&](int64_t begin, int64_t end) {
+            Paths<T> paths(graph, edges, nodes);
+            for (int64_t group = begin; group < end; group++)
+                paths.solve(theta, ends, source, target, y, group * L, std::min<int64_t>(L, rows - group * L), failure);
+        });
     }));
 }
 

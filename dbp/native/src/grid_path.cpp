@@ -26,6 +26,7 @@ struct Problem {
     const int64_t* target;
     T* y;
     int64_t rows, height, width, sweep;
+    T highest;  // what greater scores are taken for: 0, or infinity for an error
     dbp::Failure* failure;
 
     int64_t vertices() const { return height * width; }
@@ -149,7 +150,7 @@ class Dijkstra {
             for (int64_t c = 0; c < p.width; c++) {
                 const int64_t i = r * p.width + c, v = (r + 1) * frame.pitch + c + 1;
                 if (open && !open[i]) continue;
-                cost[v] = 0 - theta[i];
+                cost[v] = 0 - std::min(theta[i], p.highest);
                 before[v] = NEW;
                 valid &= cost[v] >= 0;
             }
@@ -283,12 +284,8 @@ class Sweeps {
 
     // Rows first, ..., first + count - 1, at most L of them.
     void solve(int64_t first, int64_t count) {
-        bool swept = p.sweep && count > 1 && inside(first, count);
-        if (swept) {
-            load(first, count);
-            swept = sweep(first, count);
-        }
-        if (swept) return backtrack(first, count);
+        if (p.sweep && count > 1 && inside(first, count) && load(first, count) && sweep(first, count))
+            return backtrack(first, count);
         for (int64_t row = first; row < first + count; row++) dijkstra.solve(p, row);
     }
 
@@ -302,7 +299,8 @@ class Sweeps {
     // The lanes that are left over repeat the last row.
     static int64_t row_of(int64_t lane, int64_t first, int64_t count) { return first + std::min(lane, count - 1); }
 
-    void load(int64_t first, int64_t count) {
+    // False where some cost is negative.
+    bool load(int64_t first, int64_t count) {
         const int64_t n = p.vertices();
         const T* rows[L];
         for (int64_t l = 0; l < L; l++) rows[l] = p.theta + row_of(l, first, count) * n;
@@ -314,16 +312,19 @@ class Sweeps {
                 rows[l] = copy;
             }
         }
-        for (int k = 0; k < K; k++) dbp::transpose(rows + k * dbp::LANES<T>, w + k, n, K);
+        M below = M{} == M{};
+        for (int k = 0; k < K; k++)
+            dbp::transpose(rows + k * dbp::LANES<T>, n, [&](int64_t i, V read) {
+                const V score = dbp::least(read, V{} + p.highest);
+                w[i * K + k] = score;
+                below &= score <= 0;
+            });
+        return !dbp::any(~below);
     }
 
-    // False where some cost is negative or the sweeps take too long.
+    // False where that takes too long.
     bool sweep(int64_t first, int64_t count) {
-        const V none = V{} + INF<T>;
-        M valid = none == none;
-        for (int64_t i = 0; i < p.vertices() * K; i++) valid &= w[i] <= 0;
-        if (dbp::any(~valid)) return false;
-        std::fill(d, d + (p.height + 2) * frame.pitch * K, none);
+        std::fill(d, d + (p.height + 2) * frame.pitch * K, V{} + INF<T>);
         start(first, count);
         for (int64_t spent = 0;;) {
             int64_t relaxed = 0;
@@ -386,14 +387,14 @@ class Sweeps {
         return true;
     }
 
-    // Relaxes a row from the row above or below and along itself. True if that may lower a neighbouring row's
-    // distances: something changed, and some distance is not above that of the target.
-    DBP_INLINE bool relax(V* here, const V* near, const V* score, const V* limit) {
+    // Relaxes a row from the row above or below and along itself. True if that may matter to a path to the target: some
+    // distance has been lowered to one that is not beyond `bound`.
+    DBP_INLINE bool relax(V* here, const V* near, const V* score, const V* bound) {
         const int64_t size = p.width * K;
-        V left[K], behind[K], middle[K];
-        M changed = {};
+        const V none = V{} + INF<T>;
+        V left[K], behind[K], middle[K], lowest[K];
         for (int k = 0; k < K; k++) {
-            left[k] = V{} + INF<T>;
+            left[k] = lowest[k] = none;
             behind[k] = near[k - K];
             middle[k] = near[k];
         }
@@ -402,22 +403,24 @@ class Sweeps {
                 const V ahead = near[i + k + K], old = here[i + k], step = score[i + k];
                 const V best = EIGHT ? dbp::least(dbp::least(behind[k], middle[k]), ahead) : middle[k];
                 left[k] = dbp::least(dbp::least(best, left[k]) - step, old);
-                changed |= reinterpret_cast<M>(left[k]) ^ reinterpret_cast<M>(old);
+                lowest[k] = dbp::least(lowest[k], left[k] < old ? left[k] : none);
                 here[i + k] = left[k];
                 behind[k] = middle[k];
                 middle[k] = ahead;
             }
-        if (!dbp::any(changed != 0)) return false;
-        V lowest[K], right[K];
-        for (int k = 0; k < K; k++) lowest[k] = right[k] = left[k];
+        M changed = {}, useful = {};
+        for (int k = 0; k < K; k++) {
+            changed |= lowest[k] < none;
+            useful |= lowest[k] <= bound[k];
+        }
+        if (!dbp::any(changed)) return false;
+        V right[K];
+        for (int k = 0; k < K; k++) right[k] = left[k];
         for (int64_t i = size - 2 * K; i >= 0; i -= K)
             for (int k = 0; k < K; k++) {
                 right[k] = dbp::least(here[i + k], right[k] - score[i + k]);
-                lowest[k] = dbp::least(lowest[k], right[k]);
                 here[i + k] = right[k];
             }
-        M useful = {};
-        for (int k = 0; k < K; k++) useful |= lowest[k] <= limit[k];
         return dbp::any(useful);
     }
 
@@ -512,8 +515,10 @@ int64_t grid_path(Problem<T> p, int64_t neighbours, int64_t threads) {
 #define DBP_GRID_PATH(NAME, T)                                                                                      \
     DBP_EXPORT int64_t NAME(const T* theta, const uint8_t* open, const int64_t* source, const int64_t* target,      \
                             T* y, int64_t rows, int64_t height, int64_t width, int64_t neighbours, int64_t sweep,   \
-                            int64_t threads) {                                                                      \
-        return grid_path<T>({theta, open, source, target, y, rows, height, width, sweep, nullptr}, neighbours, threads); \
+                            int64_t clip, int64_t threads) {                                                        \
+        const T highest = clip ? T(0) : INF<T>;                                                                     \
+        return grid_path<T>({theta, open, source, target, y, rows, height, width, sweep, highest, nullptr},         \
+                            neighbours, threads);                                                                   \
     }
 DBP_GRID_PATH(dbp_grid_path_f32, float)
 DBP_GRID_PATH(dbp_grid_path_f64, double)

@@ -116,18 +116,24 @@ void on_threads(int64_t workers, Take take) {
     for (auto& thread : made) thread.join();
 }
 
+// What `work` returns, or OUT_OF_MEMORY.
+template <class Work>
+int64_t guarded(Work work) {
+    try {
+        return work();
+    } catch (const std::bad_alloc&) {
+        return OUT_OF_MEMORY;
+    }
+}
+
 // Calls `work(begin, end)` on pieces of [0, items), on at most `threads` threads, each with 100 us of work or more.
 template <class Work>
 int64_t parallel(int64_t items, double nanoseconds_per_item, int64_t threads, Work work) {
     const double useful = items * nanoseconds_per_item / 100e3;
     const int64_t workers = std::min({threads, items, useful < 1e6 ? static_cast<int64_t>(useful) : threads});
-    std::atomic<bool> out_of_memory{false};
+    std::atomic<int64_t> status{0};
     auto safely = [&](int64_t begin, int64_t end) {
-        try {
-            work(begin, end);
-        } catch (const std::bad_alloc&) {
-            out_of_memory = true;
-        }
+        if (guarded([&] { return work(begin, end), 0; })) status = OUT_OF_MEMORY;
     };
     if (workers <= 1) {
         if (items > 0) safely(0, items);
@@ -138,7 +144,7 @@ int64_t parallel(int64_t items, double nanoseconds_per_item, int64_t threads, Wo
             for (int64_t begin; (begin = next.fetch_add(piece)) < items;) safely(begin, std::min(items, begin + piece));
         });
     }
-    return out_of_memory ? OUT_OF_MEMORY : 0;
+    return status;
 }
 
 // The first row that cannot be solved, whichever thread met it, and why: `code` is 1 to 7.

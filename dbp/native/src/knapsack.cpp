@@ -96,7 +96,7 @@ int64_t solve(const T* theta, const int64_t* weights, const int64_t* capacities,
               int64_t lists, int64_t limits, int64_t threads) {
     dbp::Failure failure;
     const double cells = static_cast<double>(items) * (rows ? capacities[0] + 1 : 1);
-    return failure.status(dbp::parallel(rows, 50 + 0.1 * cells, threads, [&](int64_t begin, int64_t end) {
+    return failure.status(dbp::parallel(rows, 50 + 30.0 * items + 0.07 * cells, threads, [&](int64_t begin, int64_t end) {
         Knapsack<T> problem(items);
         for (int64_t row = begin; row < end; row++) {
             const bool another = row == begin || lists > 1 || limits > 1;
