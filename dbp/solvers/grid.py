@@ -1,5 +1,6 @@
 """The torch twin of the grid_path kernel, and what paths on grids are: feasibility and enumeration."""
 
+import functools
 from collections.abc import Iterator
 
 import torch
@@ -9,7 +10,7 @@ from dbp.solvers.listing import listed
 from dbp.solvers.parts import in_parts
 
 NEGATIVE, OUTSIDE, UNREACHABLE = 1, 2, 3  # as in native/src/grid_path.cpp
-_FAR = 1 << 40
+_FAR = 1 << 30
 
 
 def steps(pitch: int, neighbours: int) -> list[int]:
@@ -132,16 +133,19 @@ def _hops(d: Tensor, start: Tensor, neighbours: int) -> Tensor:
     """The fewest steps from the start along edges to a neighbour of least distance, like d."""
     height, width = d.shape[0] - 2, d.shape[1] - 2
     shifts = [divmod(s + (width + 2) + 1, width + 2) for s in steps(width + 2, neighbours)]
-    near = torch.stack([d[r : r + height, c : c + width] for r, c in shifts])
-    links = near == near.amin(0)
-    hops = torch.full_like(d, _FAR, dtype=torch.int64)
+    near = [d[r : r + height, c : c + width] for r, c in shifts]
+    nearest = functools.reduce(torch.minimum, near)
+    links = [x == nearest for x in near]
+    hops = torch.full_like(d, _FAR, dtype=torch.int32)
     hops.flatten(0, 1).scatter_(0, start[None], 0)
+    inner = hops[1:-1, 1:-1]
     while True:
-        before = torch.stack([hops[r : r + height, c : c + width] for r, c in shifts])
-        new = torch.minimum(hops[1:-1, 1:-1], torch.where(links, before + 1, _FAR).amin(0))
-        if torch.equal(new, hops[1:-1, 1:-1]):
+        new = inner.clone()
+        for link, (r, c) in zip(links, shifts, strict=True):
+            torch.minimum(new, torch.where(link, hops[r : r + height, c : c + width] + 1, _FAR), out=new)
+        if torch.equal(new, inner):
             return hops
-        hops[1:-1, 1:-1] = new
+        inner.copy_(new)
 
 
 def is_chordless(y: Tensor, source: Tensor, target: Tensor, neighbours: int) -> Tensor:
