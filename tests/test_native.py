@@ -251,3 +251,9 @@ def test_runs_without_kernels() -> None:
     assert without.returncode == 0, without.stderr
     x = -torch.arange(12.0).reshape(3, 4)
     assert without.stdout.strip() == " ".join(str(s(x).tolist()) for s in (GridPath(), TopK(2), Rank()))
+
+
+def test_a_batch_in_huge_pages_is_solved_as_its_parts() -> None:
+    x = torch.randn(2**23 // 1000 + 1, 1000)  # more than 32 MB
+    y = TopK(10)(x)
+    assert all(torch.equal(TopK(10)(part), decided) for part, decided in zip(x.chunk(3), y.chunk(3), strict=True))

@@ -4,7 +4,7 @@ How to add one: README.md in this folder.
 """
 
 from dbp.kernels import status
-from dbp.native.library import call, serves, widen
+from dbp.native.library import call, empty_like, serves, widen
 from dbp.native.operator import operator, traced
 
-__all__ = ["call", "operator", "serves", "status", "traced", "widen"]
+__all__ = ["call", "empty_like", "operator", "serves", "status", "traced", "widen"]

@@ -10,6 +10,7 @@ from dbp import kernels
 
 _SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 _OUT_OF_MEMORY = -1
+_NEVER_KEPT = 2**25  # so many bytes malloc gives back to the system when they are freed, and takes anew
 _LIBRARY, _ = kernels.load()  # now, where torch.compile does not look
 if _LIBRARY is not None and hasattr(_TORCH := ctypes.CDLL(torch._C.__file__), "torch_parallel_for"):  # from 2.10 on
     _LIBRARY.dbp_lend_threads(_TORCH.torch_parallel_for)
@@ -25,6 +26,14 @@ def widen(theta: Tensor) -> Tensor:
     if theta.dtype in _SUFFIX:
         return theta
     return theta.to(torch.float32 if theta.is_floating_point() else torch.float64)
+
+
+def empty_like(x: Tensor) -> Tensor:
+    """Contiguous, not initialised; in huge pages, where that is to be had, if it is much."""
+    y = torch.empty_like(x, memory_format=torch.contiguous_format)
+    if y.nbytes >= _NEVER_KEPT and serves(y):
+        kernels.function("dbp_huge_pages", 1, 1)(y.data_ptr(), y.nbytes)
+    return y
 
 
 def call(name: str, tensors: Sequence[Tensor | None], *sizes: int, scale: float | None = None) -> int:

@@ -102,7 +102,7 @@ class Arborescence(Solver):
 def arborescence(theta: Tensor, edges: Tensor, root: Tensor) -> Tensor:
     """`Arborescence` of `[*leading, edges]`, by the kernel where there is one for theta."""
     theta, n, root = theta.contiguous(), theta.shape[-1], root.contiguous()
-    y = torch.empty_like(theta)
+    y = native.empty_like(theta)
     if not theta.numel():
         return y
     graphs = unexpanded(edges, 2)

@@ -158,7 +158,7 @@ def _is_mark(y: Tensor) -> Tensor:
 def one_hot(theta: Tensor) -> Tensor:
     """`OneHot` by the kernel: the maximum of a row a register at a time, then the first that equals it."""
     theta = theta.contiguous()
-    y = torch.empty_like(theta)
+    y = native.empty_like(theta)
     native.call("one_hot", (theta, y), theta.shape[:-1].numel(), theta.shape[-1])
     return y
 
@@ -172,7 +172,7 @@ def one_hot_torch(theta: Tensor) -> Tensor:
 def top_k(theta: Tensor, k: int) -> Tensor:
     """`TopK` by the kernel: bisection on the bits of the k-th largest score."""
     theta = theta.contiguous()
-    y = torch.empty_like(theta)
+    y = native.empty_like(theta)
     native.call("top_k", (theta, y), theta.shape[:-1].numel(), theta.shape[-1], k)
     return y
 

@@ -144,7 +144,7 @@ def _by_kernel(graphs: Graphs, scores: Tensor) -> Tensor | None:
     if not (graphs.shared and scores.numel() and n == len(graphs.edges) and native.serves(scores)):
         return None
     scores = scores.contiguous()
-    y = torch.empty_like(scores)
+    y = native.empty_like(scores)
     tensors = (scores, graphs.edges, graphs.source.expand(rows), graphs.target.expand(rows), y)
     return None if native.call("graph_path", tensors, rows, n, graphs.nodes) else y
 

@@ -86,7 +86,7 @@ class Matching(Solver):
 def matching(theta: Tensor) -> Tensor:
     """`Matching` by the kernel: the shortest augmenting paths of Jonker and Volgenant."""
     theta = theta.contiguous()
-    y = torch.empty_like(theta)
+    y = native.empty_like(theta)
     if theta.numel():
         rows, columns = theta.shape[-2:]
         status = native.call("matching", (theta, y), theta.numel() // (rows * columns), rows, columns)

@@ -99,7 +99,7 @@ class Permutation(Solver):
 def rank(theta: Tensor) -> Tensor:
     """`Rank` by the kernel: counting up to 256 scores, a radix sort above."""
     theta = theta.contiguous()
-    y = torch.empty_like(theta)
+    y = native.empty_like(theta)
     native.call("rank", (theta, y), theta.shape[:-1].numel(), theta.shape[-1])
     return y
 

@@ -113,7 +113,7 @@ def knapsack(theta: Tensor, weights: Tensor, capacity: Tensor) -> Tensor:
     weight, limit = unexpanded(weights, 1), unexpanded(capacity, 0)
     if _too_large(weight, limit):
         return knapsack_highs(theta, weights.unsqueeze(-2).double(), capacity.unsqueeze(-1).double())
-    y, items = torch.empty_like(theta), theta.shape[-1]
+    y, items = native.empty_like(theta), theta.shape[-1]
     status = native.call("knapsack", (theta, weight, limit, y), theta.numel() // items, items, len(weight), len(limit))
     if status:
         raise _negative(status // 8, theta.shape[:-1])

@@ -117,7 +117,7 @@ def grid_path(
     anyway where sweeping takes long.
     """
     theta = theta.contiguous()
-    y = torch.empty_like(theta)
+    y = native.empty_like(theta)
     if not theta.numel():
         return _empty(y)
     if native.serves(theta):

@@ -94,7 +94,7 @@ class Tour(Solver):
 def tour(theta: Tensor, directed: bool, kicks: int) -> Tensor:
     """`Tour` by the kernel: dynamic programming up to 13 cities, local search with kicks above."""
     theta = theta.contiguous()
-    y = torch.empty_like(theta)
+    y = native.empty_like(theta)
     if theta.numel():
         n = theta.shape[-1]
         status = native.call("tour", (theta, y), theta.numel() // n**2, n, int(directed), kicks)

@@ -102,7 +102,7 @@ class SpanningTree(Solver):
 def spanning_tree(theta: Tensor, ends: Tensor, nodes: int) -> Tensor:
     """`SpanningTree` by the kernel: Kruskal's method with a radix sort. Zero nodes: as many as `ends` names."""
     theta = theta.contiguous()
-    y = torch.empty_like(theta)
+    y = native.empty_like(theta)
     if theta.numel():
         edges = theta.shape[-1]
         ends = unexpanded(ends, 2)

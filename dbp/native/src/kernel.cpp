@@ -1,5 +1,9 @@
 #include "kernel.h"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #ifndef DBP_SOURCES
 #define DBP_SOURCES 0
 #endif
@@ -23,3 +27,14 @@ dbp::Lent dbp::lent{};
 
 // From now on kernels run on torch's threads, in this process.
 DBP_EXPORT void dbp_lend_threads(dbp::ParallelFor parallel_for) { dbp::lent = {parallel_for, getpid()}; }
+
+// Asks for the memory in pages of 2 MB, where the system gives them to those who ask: one is cleared in a fraction of the
+// time that 512 small ones take.
+DBP_EXPORT void dbp_huge_pages(void* memory, int64_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    constexpr uintptr_t PAGE = 1 << 21;
+    const auto start = reinterpret_cast<uintptr_t>(memory), first = (start + PAGE - 1) & ~(PAGE - 1);
+    const auto last = (start + static_cast<uintptr_t>(bytes)) & ~(PAGE - 1);
+    if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#endif
+}
