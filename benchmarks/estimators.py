@@ -82,7 +82,7 @@ def imle() -> Iterator[Case]:
                 "PyEPO": theirs(problem, pyepo("implicitMLE", solver, shape, n_samples=s, lambd=LAM)),
             }
             targets = {"least": 1 / 1.6} if s == 1 else {"least": 1 / 1.3, "torch-imle": 50, "PyEPO": 50}
-            yield Case(f"{problem.name}, S = {s}", 1, candidates, targets=targets)
+            yield Case(f"{problem.name}, S = {s}", 1, candidates, targets=targets, limit="least")
 
 
 def perturbed() -> Iterator[Case]:
@@ -96,7 +96,7 @@ def perturbed() -> Iterator[Case]:
                 "PyEPO": theirs(problem, pyepo("perturbedOpt", solver, shape, n_samples=s)),
             }
             targets = {"least": 1 / (1.6 if s == 1 else 1.3), "published": 2, "PyEPO": 7}
-            yield Case(f"{problem.name}, S = {s}", 1, candidates, targets=targets)
+            yield Case(f"{problem.name}, S = {s}", 1, candidates, targets=targets, limit="least")
 
 
 def one_decision(estimator: Callable[[], Estimator], calls: int, kind: str) -> Iterator[Case]:
@@ -106,7 +106,7 @@ def one_decision(estimator: Callable[[], Estimator], calls: int, kind: str) -> I
             "least": theirs(problem, least(problem.solver, None, None, calls, mean=False)),
             "PyEPO": theirs(problem, pyepo(kind, problem.solver, tuple(problem.theta.shape[1:]))),
         }
-        yield Case(problem.name, 1, candidates, targets={"least": 1 / 1.6, "PyEPO": 4})
+        yield Case(problem.name, 1, candidates, targets={"least": 1 / 1.6, "PyEPO": 4}, limit="least")
 
 
 def sum_of_gamma() -> Iterator[Case]:

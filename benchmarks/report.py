@@ -27,6 +27,7 @@ class Case:
     Args:
         slices: for peers that get only a slice of the batch, how many pieces that is.
         targets: for peers, the ratio that ours is to reach.
+        limit: the candidate that does no more than anything in our place must.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Case:
     candidates: Candidates
     slices: Mapping[str, int] = field(default_factory=dict)
     targets: Mapping[str, float] = field(default_factory=dict)
+    limit: str | None = None
 
 
 Work = Callable[[], Iterator[Case]]
@@ -92,7 +94,14 @@ def behind(measured: Mapping[str, Measured], share: float) -> Iterator[str]:
         for case, timings in rows:
             for peer, target in case.targets.items():
                 if peer in timings and (reached := ratio(case, timings, peer)) < share * target:
-                    yield f"{name}, {case.name}: {_short(reached)} x {peer}, of {target:g} x\n"
+                    most = _of_limit(case, timings, peer)
+                    yield f"{name}, {case.name}: {_short(reached)} x {peer}, of {target:.3g} x{most}\n"
+
+
+def _of_limit(case: Case, timings: dict[str, Timing], peer: str) -> str:
+    if case.limit in (None, peer):
+        return ""
+    return f" ({case.limit} itself: {_short(ratio(case, timings, peer) / ratio(case, timings, case.limit))} x)"
 
 
 def _short(number: float) -> str:
