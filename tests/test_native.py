@@ -60,6 +60,35 @@ def test_kernel_equals_its_twin(name: str, scores: str, dtype: torch.dtype) -> N
         torch.testing.assert_close(kernel(x), twin(x), rtol=0, atol=0)
 
 
+# What makes a search for the k-th largest hard: ties, gaps, skew, order, the ends of the range of the floats
+DIFFICULT = {
+    "equal": lambda *shape: torch.full(shape, 0.3),
+    "two values": lambda *shape: torch.randint(0, 2, shape).float(),
+    "few values": lambda *shape: torch.randint(-9, 10, shape).float(),
+    "signed zeros": lambda *shape: torch.randn(*shape).sign() * 0,
+    "rising": lambda *shape: torch.randn(*shape).sort(-1).values,
+    "falling": lambda *shape: torch.randn(*shape).sort(-1, descending=True).values,
+    "close": lambda *shape: 1 + torch.rand(*shape) * 1e-6,
+    "skewed": lambda *shape: (30 * torch.randn(*shape)).softmax(-1),
+    "two scales": lambda *shape: torch.randn(*shape) * 10.0 ** (40 * torch.randint(0, 2, shape) - 20),
+    "denormal": lambda *shape: torch.randn(*shape) * 1e-42,
+    "outliers": lambda *shape: torch.randn(*shape).masked_fill(torch.rand(*shape) < 0.01, 3.4e38),
+    "depths": lambda *shape: torch.randn(*shape).masked_fill(torch.rand(*shape) < 0.5, -3.4e38),
+    "both ends": lambda *shape: 3.4e38 * torch.randn(*shape).sign(),
+}
+
+
+@needs_kernels
+@pytest.mark.parametrize("scores", DIFFICULT)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_top_k_of_difficult_rows(scores: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    for n in (1, 2, 15, 64, 255, 256, 1003):
+        x = DIFFICULT[scores](7, n).to(dtype)
+        for k in {1, 2, 10, n // 4, n // 2, n - 1, n} & set(range(1, n + 1)):
+            assert torch.equal(top_k(x, k), top_k_torch(x, k)), (n, k)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("n", [1, 7, 16, 33])
 def test_the_one_score_that_is_not_finite_is_found(n: int, dtype: torch.dtype) -> None:

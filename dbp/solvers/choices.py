@@ -170,7 +170,7 @@ def one_hot_torch(theta: Tensor) -> Tensor:
 
 @native.operator
 def top_k(theta: Tensor, k: int) -> Tensor:
-    """`TopK` by the kernel: bisection on the bits of the k-th largest score."""
+    """`TopK` by the kernel: a search for the k-th largest score by counting what is above a guess."""
     theta = theta.contiguous()
     y = native.empty_like(theta)
     native.call("top_k", (theta, y), theta.shape[:-1].numel(), theta.shape[-1], k)

@@ -1,4 +1,4 @@
-// Marks the k largest numbers of each row, the lowest indices among equals: bisection for the threshold.
+// Marks the k largest numbers of each row, the lowest indices among equals: a search for the threshold by counting.
 #include <cstring>
 #include <type_traits>
 #include <utility>
@@ -10,7 +10,7 @@ namespace {
 template <class T>
 using Key = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
 
-// Reads a row as integers in the order of the floats (-0 as 0), padded with the least integer; their range.
+// A row as integers in the order of the floats (-0 as 0), padded with the least integer, and their range.
 template <class T>
 struct Keys {
     using V = dbp::Lanes<Key<T>>;
@@ -40,15 +40,19 @@ struct Keys {
         return x;
     }
 
-    void read(const T* x) {
+    // What is wanted later is sent for: y and the row that follows x.
+    void read(const T* x, T* y) {
+        V* const key = this->key;  // here and below: so that it is not read again after each store
         const int64_t whole = n / L;
         V most = V{} + LEAST, least = ~most;
         for (int64_t i = 0; i < whole; i++) {
             dbp::Lanes<T> part;
             std::memcpy(&part, x + i * L, sizeof part);
-            key[i] = in_order(part);
-            most = key[i] > most ? key[i] : most;
-            least = key[i] < least ? key[i] : least;
+            __builtin_prefetch(x + n + i * L);
+            __builtin_prefetch(y + i * L, 1);
+            const V here = key[i] = in_order(part);
+            most = here > most ? here : most;
+            least = here < least ? here : least;
         }
         if (whole < registers) {
             dbp::Lanes<T> part = {};
@@ -64,15 +68,18 @@ struct Keys {
     }
 
     int64_t at_least(Key<T> threshold) const {
-        V even = {}, odd = {};
+        const V* const key = this->key;
+        V below[4] = {};  // to be subtracted; compilers turn `>=` into more instructions than `<`
         int64_t i = 0;
-        for (; i + 1 < registers; i += 2) even -= key[i] >= threshold, odd -= key[i + 1] >= threshold;
-        if (i < registers) even -= key[i] >= threshold;
-        return dbp::sum(even + odd);
+        for (; i + 4 <= registers; i += 4)
+            for (int u = 0; u < 4; u++) below[u] += key[i + u] < threshold;
+        for (; i < registers; i++) below[0] += key[i] < threshold;
+        return registers * L + dbp::sum(below[0] + below[1] + below[2] + below[3]);
     }
 
     // The numbers on either side of `threshold`: the least from it up, the greatest below it.
     std::pair<Key<T>, Key<T>> around(Key<T> threshold) const {
+        const V* const key = this->key;
         V below = V{} + LEAST, above = ~below;
         for (int64_t i = 0; i < registers; i++) {
             const auto up = key[i] >= threshold;
@@ -84,49 +91,66 @@ struct Keys {
 
     // Ones from the threshold up, but for those equal to it only the first `room`.
     void write(T* y, Key<T> threshold, int64_t room) const {
-        const Key<T>* each = reinterpret_cast<const Key<T>*>(key);
-        int64_t cut = room < n ? 0 : n;
-        for (; cut < n && (room -= each[cut] == threshold) >= 0;) cut++;
+        const V* const key = this->key;
+        int64_t mixed = room < n ? 0 : registers;  // the register where room ends
+        for (; mixed < registers; mixed++) {
+            const int ties = __builtin_popcount(dbp::bits(key[mixed] == threshold));
+            if (ties > room) break;
+            room -= ties;
+        }
         const V one = reinterpret_cast<V>(dbp::Lanes<T>{} + T(1));
-        const int64_t mixed = (cut + L - 1) / L, whole = n / L;  // registers before the cut, registers of y
-        auto marked = [&](int64_t i) { return (i < mixed ? key[i] >= threshold : key[i] > threshold) & one; };
-        for (int64_t i = 0; i < whole; i++) {
-            const V part = marked(i);
-            std::memcpy(y + i * L, &part, sizeof part);
-        }
-        if (whole < registers) {
-            const V part = marked(whole);
-            std::memcpy(y + whole * L, &part, (n - whole * L) * sizeof(T));
-        }
-        for (int64_t i = cut; i < n && i % L; i++) y[i] = each[i] > threshold;
+        const int64_t whole = n / L;
+        auto store = [=](int64_t i, V mark, size_t size) { mark &= one, std::memcpy(y + i * L, &mark, size); };
+        for (int64_t i = 0; i < std::min(mixed, whole); i++) store(i, key[i] >= threshold, sizeof(V));
+        for (int64_t i = mixed; i < whole; i++) store(i, key[i] > threshold, sizeof(V));
+        if (whole < registers)
+            store(whole, whole < mixed ? key[whole] >= threshold : key[whole] > threshold, (n - whole * L) * sizeof(T));
+        for (int64_t i = mixed * L; room && i < n; i++)
+            if (key[mixed][i % L] == threshold) y[i] = 1, room--;
     }
 };
 
-// Halfway between two thresholds: between the numbers, or between their bits.
-template <class T>
-Key<T> halfway(Key<T> low, Key<T> high, bool of_numbers) {
-    using U = std::make_unsigned_t<Key<T>>;
-    if (of_numbers) {
-        const Key<T> middle = Keys<T>::key_of(Keys<T>::value_of(low) / 2 + Keys<T>::value_of(high) / 2);
-        if (low < middle && middle <= high) return middle;
-    }
-    const U range = U(high) - U(low);
-    return static_cast<Key<T>>(U(low) + range / 2 + range % 2);
+// Grows with the count as a threshold falls, about evenly if the numbers are of a logistic distribution: the log of
+// the odds, where the bits of a float are near enough to its logarithm.
+inline float log_odds(int64_t count, int64_t n) {
+    const float above = count + 0.5f, below = n - count + 0.5f;
+    int32_t a, b;
+    std::memcpy(&a, &above, sizeof a);
+    std::memcpy(&b, &below, sizeof b);
+    return static_cast<float>(a - b);
 }
 
 template <class T>
 void mark(Keys<T>& keys, const T* x, T* y, int64_t k) {
-    keys.read(x);
-    Key<T> low = keys.low, high = keys.high;
-    int64_t above = 0;  // how many are greater than `high`
+    using U = std::make_unsigned_t<Key<T>>;
+    keys.read(x, y);
+    const int64_t n = keys.n;
+    Key<T> low = keys.low, high = keys.high;  // the k-th largest is between them
+    int64_t from_low = n, above = 0, off = 0;  // how many are not below `low`, above `high`; what the last were too many
+    float over = log_odds(n, n) - log_odds(k, n), under = log_odds(k, n) - log_odds(0, n);
     for (int pass = 0; low < high; pass++) {
-        const Key<T> middle = halfway<T>(low, high, pass < 12 || pass % 2);
-        const int64_t count = keys.at_least(middle);
-        if (count == k) return keys.write(y, middle, keys.n);
-        // That takes some 7 to 14 passes, unless numbers are equal or much closer than the range is wide.
-        const auto [up, down] = pass < 16 ? std::pair(middle, static_cast<Key<T>>(middle - 1)) : keys.around(middle);
-        if (count > k) low = up;
-        else high = down, above = count;
+        const U range = U(high) - U(low);
+        Key<T> middle = static_cast<Key<T>>(U(low) + range / 2 + range % 2);
+        if (pass < 6 || pass % 2) {  // some 3 to 8 passes do, unless numbers are much closer than the range is wide
+            const T share = n < 256 ? T(0.5) : T(over / (over + under));
+            const T between = Keys<T>::value_of(low) * (1 - share) + Keys<T>::value_of(high) * share;
+            middle = std::min(std::max(Keys<T>::key_of(between), static_cast<Key<T>>(low + 1)), high);
+        }
+        if (off == 1) middle = low + 1;
+        if (off == -1) middle = high;
+        const int64_t count = keys.at_least(middle), last = std::exchange(off, count - k);
+        if (off == 0) return keys.write(y, middle, n);
+        // One too many or too few, or nothing found: on to the next number.
+        const bool near = off == 1 || off == -1 || count == from_low || count == above || pass > 15;
+        const auto [up, down] = near ? keys.around(middle) : std::pair(middle, static_cast<Key<T>>(middle - 1));
+        // The end that stays a second time is brought nearer (Illinois: Dowell, Jarratt, BIT 11, 1971).
+        if (off > 0) {
+            low = up, from_low = count, over = log_odds(count, n) - log_odds(k, n);
+            if (last > 0) under *= 0.5f;
+        } else {
+            high = down, above = count, under = log_odds(k, n) - log_odds(count, n);
+            if (last < 0) over *= 0.5f;
+        }
     }
     keys.write(y, low, k - above);
 }
