@@ -17,22 +17,24 @@ template <class T, int W> class Assignment {
     static constexpr int L = W / sizeof(T);
     static constexpr T inf = std::numeric_limits<T>::infinity();
 
-    const int n, m, p;  // rows <= columns, columns padded to whole registers
+    const int n, m, p, words;  // rows <= columns, columns padded to whole registers, and 64 to a word
     const bool flipped;
     dbp::Buffer<T> cost_, v_, open_, dist_;
     dbp::Buffer<Index> pred_;
     T *const cost = cost_, *const v = v_, *const open = open_, *const dist = dist_;
     Index* const pred = pred_;
     std::vector<int> x, y;  // the column of a row, the row of a column, or -1
-    std::vector<int> waiting, free, scanned, start, tight, order, low, from, by, stack;
+    std::vector<int> waiting, free, scanned, order, low, from, by, stack;
+    std::vector<uint64_t> tight_, unused, reachable, stacked, later;  // sets of columns
     std::vector<T> reach;
     std::vector<char> seen;
 
    public:
     Assignment(int rows, int columns)
-        : n(std::min(rows, columns)), m(std::max(rows, columns)), p((m + L - 1) / L * L), flipped(rows > columns),
-          cost_(static_cast<size_t>(n) * p), v_(p), open_(p), dist_(p), pred_(p), x(n), y(p), scanned(n), start(n + 2),
-          order(n + 1), low(n + 1), from(n + 1), by(n + 1), stack(n + 1), reach(n), seen(n + 1) {}
+        : n(std::min(rows, columns)), m(std::max(rows, columns)), p((m + L - 1) / L * L), words((m + 63) / 64),
+          flipped(rows > columns), cost_(at(n, p, 0)), v_(p), open_(p), dist_(p), pred_(p), x(n), y(p), scanned(n),
+          order(n + 1), low(n + 1), from(n + 1), by(n + 1), stack(n + 1), tight_(at(n + 1, words, 0)), unused(words),
+          reachable(words), stacked(words), later(words), reach(n), seen(n + 1) {}
 
     // False when a score is not finite.
     DBP_INLINE bool solve(const T* theta, T* out) {
@@ -228,80 +230,102 @@ template <class T, int W> class Assignment {
     DBP_INLINE void first_of_the_best() {
         for (int j = 0; j < m; j++)
             if (y[j] < 0) y[j] = n;
-        list_tight();
+        find_tight();
         if (!circles()) return;
+        std::fill(later.begin(), later.end(), ~uint64_t(0));
         for (int i = 0; i < n; i++) {
-            if (start[i + 1] - start[i] == 1) continue;
-            std::fill(seen.begin(), seen.end(), 0);
-            for (int e = start[i]; e < start[i + 1] && tight[e] < x[i]; e++)
-                if (y[tight[e]] > i && exchange(i, tight[e])) break;
+            take_first(i);
+            later[x[i] / 64] &= ~bit(x[i]);
         }
     }
 
-    // The columns of least reduced cost of each row, in order.
-    DBP_INLINE void list_tight() {
-        int count = 0;
-        for (int i = 0; i < n; i++) {
-            start[i] = count;
-            if (tight.size() < static_cast<size_t>(count) + m) tight.resize(2 * (count + m));
-            const T u = row(i)[x[i]] - v[x[i]];
-            for (int j = 0; j < m; j += 64) {  // 64 at a time, so that there is little to mispredict
+    static DBP_INLINE uint64_t bit(int j) { return uint64_t(1) << (j % 64); }
+    // The columns of least reduced cost of a row.
+    uint64_t* tight(int node) { return tight_.data() + at(node, words, 0); }
+    // The columns that a row has.
+    uint64_t own(int node, int w) const { return node == n ? unused[w] : x[node] / 64 == w ? bit(x[node]) : 0; }
+
+    DBP_INLINE void find_tight() {
+        std::fill(unused.begin(), unused.end(), 0);
+        for (const int j : free) unused[j / 64] |= bit(j);
+        for (int i = 0; i <= n; i++)
+            for (int w = 0; w < words; w++) {
+                const int first = 64 * w, end = std::min(first + 64, p);
                 uint64_t hits = 0;
-                for (int k = j; k < std::min(j + 64, p); k += L)
-                    hits |= uint64_t(dbp::bits(vec(row(i) + k) - vec(v + k) <= u)) << (k - j);
-                if (j + 64 > m) hits &= (uint64_t(1) << (m - j)) - 1;  // infinite costs are as good as the padding
-                for (; hits; hits &= hits - 1) tight[count++] = j + __builtin_ctzll(hits);
+                if (i < n) {
+                    const T u = row(i)[x[i]] - v[x[i]];
+                    for (int j = first; j < end; j += L)
+                        hits |= uint64_t(dbp::bits(vec(row(i) + j) - vec(v + j) <= u)) << (j - first);
+                } else if (n < m) {
+                    for (int j = first; j < end; j += L) hits |= uint64_t(dbp::bits(vec(v + j) == 0)) << (j - first);
+                }
+                if (first + 64 > m) hits &= bit(m) - 1;  // infinite costs are as good as the padding
+                tight(i)[w] = hits | own(i, w);          // its own is not among them where scores are no numbers
             }
-            if (count == start[i]) tight[count++] = x[i];  // where scores are no numbers
-        }
-        start[n] = count;
-        if (tight.size() < static_cast<size_t>(count) + m) tight.resize(count + m);
-        for (int j = 0; n < m && j < m; j++) tight[count] = j, count += v[j] == 0;
-        start[n + 1] = count;
     }
 
     // Rows can pass their columns on in a circle within a strongly connected component (Tarjan, SIAM J. Comput. 1,
     // 1972). Keeps the columns owned in the component of each row; false if there is no circle: the optimum is unique.
     DBP_INLINE bool circles() {
-        int count = 0, components = 0, depth = 0, top = 0;
-        for (int node = 0; node <= n; node++) {  // what links to nothing but itself is a component
-            order[node] = start[node + 1] - start[node] < 2;
-            if (order[node]) low[node] = n + 1 + ++components;
+        bool found = false;
+        int count = 0, depth = 0, top = 0;
+        std::fill(reachable.begin(), reachable.end(), 0);
+        std::fill(stacked.begin(), stacked.end(), 0);
+        for (int node = 0; node <= n; node++) {
+            bool alone = true;  // a row that could have no other column is a component
+            for (int w = 0; w < words; w++) alone &= tight(node)[w] == own(node, w);
+            order[node] = alone;
+            for (int w = 0; !alone && w < words; w++) reachable[w] |= own(node, w);
         }
+        auto enter = [&](int node) {
+            order[node] = low[node] = ++count;
+            from[depth++] = stack[top++] = node;
+            for (int w = 0; w < words; w++) {  // who is reached later than this row, it need not look at
+                for (uint64_t hits = tight(node)[w] & stacked[w]; hits; hits &= hits - 1)
+                    low[node] = std::min(low[node], order[y[64 * w + __builtin_ctzll(hits)]]);
+                reachable[w] &= ~own(node, w), stacked[w] |= own(node, w);
+            }
+        };
         for (int root = 0; root <= n; root++) {
-            if (order[root]) continue;
-            auto enter = [&](int node) {
-                order[node] = low[node] = ++count, by[node] = start[node], from[depth++] = stack[top++] = node;
-            };
-            enter(root);
+            if (!order[root]) enter(root);
             while (depth) {
                 const int node = from[depth - 1];
-                if (by[node] < start[node + 1]) {
-                    const int next = y[tight[by[node]++]];
-                    if (!order[next]) enter(next);
-                    else low[node] = std::min(low[node], low[next]);  // of a finished component: more than any order
+                int w = 0;
+                while (w < words && !(tight(node)[w] & reachable[w])) w++;
+                if (w < words) {
+                    enter(y[64 * w + __builtin_ctzll(tight(node)[w] & reachable[w])]);
                     continue;
                 }
                 if (--depth) low[from[depth - 1]] = std::min(low[from[depth - 1]], low[node]);
                 if (low[node] < order[node]) continue;
-                components++;
-                for (int member = -1; member != node;) low[member = stack[--top]] = n + 1 + components;
+                int first = top;
+                while (stack[--first] != node) found = true;
+                for (w = 0; w < words; w++) {
+                    uint64_t members = 0;
+                    for (int s = first; s < top; s++) members |= own(stack[s], w);
+                    for (int s = first; s < top; s++) tight(stack[s])[w] &= members;
+                    stacked[w] &= ~members;
+                }
+                top = first;
             }
         }
-        if (components == n + 1) return false;
-        int kept = 0;
-        for (int node = 0, edge = 0; node <= n; node++) {
-            const int last = start[node + 1];
-            start[node] = kept;
-            for (; edge < last; edge++)
-                if (low[y[tight[edge]]] == low[node]) tight[kept++] = tight[edge];
-        }
-        start[n + 1] = kept;
-        return true;
+        return found;
     }
 
-    // Gives column j to row i if its owner finds another column, and so on, until one takes that of i; rows before i
-    // keep theirs.
+    // Gives row i the first column that it can have while rows before it keep theirs.
+    DBP_INLINE void take_first(int i) {
+        bool fresh = true;
+        for (int w = 0; w <= x[i] / 64; w++) {
+            uint64_t hits = tight(i)[w] & later[w];
+            if (w == x[i] / 64) hits &= bit(x[i]) - 1;
+            for (; hits; hits &= hits - 1) {
+                if (std::exchange(fresh, false)) std::fill(seen.begin(), seen.end(), 0);
+                if (exchange(i, 64 * w + __builtin_ctzll(hits))) return;
+            }
+        }
+    }
+
+    // Gives column j to row i if its owner finds another column, and so on, until one takes that of i.
     DBP_INLINE bool exchange(int i, int j) {
         const int goal = x[i];
         int top = 0;
@@ -311,10 +335,12 @@ template <class T, int W> class Assignment {
         enter(y[j], j, i);
         while (top) {
             int node = stack[--top];
-            const int *edge = tight.data() + start[node], *last = tight.data() + start[node + 1];
-            if (!std::binary_search(edge, last, goal)) {
-                for (; edge < last; edge++)
-                    if (y[*edge] > i) enter(y[*edge], *edge, node);
+            if (!(tight(node)[goal / 64] & bit(goal))) {
+                for (int w = 0; w < words; w++)
+                    for (uint64_t hits = tight(node)[w] & later[w]; hits; hits &= hits - 1) {
+                        const int column = 64 * w + __builtin_ctzll(hits);
+                        enter(y[column], column, node);
+                    }
                 continue;
             }
             for (int column = goal;; column = by[node], node = from[node]) {
