@@ -1,5 +1,5 @@
 // Bipartite assignment: Jonker and Volgenant, "A shortest augmenting path algorithm for dense and sparse linear
-// assignment problems", Computing 38, 1987. Two row reductions that never queue a row again (queueing doubles the time
+// assignment problems", Computing 38, 1987. Four row reductions that never queue a row again (queueing doubles the time
 // on geometric costs), then shortest augmenting paths, a register of columns at a time.
 //
 // Kept throughout: cost[i][j] - v[j] is least at j = x[i] for every assigned row i, and v <= 0 with v = 0 at free
@@ -34,11 +34,13 @@ template <class T, int W> class Assignment {
         : n(std::min(rows, columns)), m(std::max(rows, columns)), p((m + L - 1) / L * L), words((m + 63) / 64),
           flipped(rows > columns), cost_(at(n, p, 0)), v_(p), open_(p), dist_(p), pred_(p), x(n), y(p), scanned(n),
           order(n + 1), low(n + 1), from(n + 1), by(n + 1), stack(n + 1), tight_(at(n + 1, words, 0)), unused(words),
-          reachable(words), stacked(words), later(words), reach(n), seen(n + 1) {}
+          reachable(words), stacked(words), later(words), reach(n), seen(n + 1) {
+        std::fill_n(cost, at(n, p, 0), inf);  // the padding stays infinite
+    }
 
     // False when a score is not finite.
     DBP_INLINE bool solve(const T* theta, T* out) {
-        load(theta);
+        load(theta, out);
         reduce();
         free.clear();
         for (int j = 0; j < m; j++)
@@ -64,22 +66,22 @@ template <class T, int W> class Assignment {
 
     bool square() const { return n == m && n > 1; }
 
-    // Costs are minus scores, infinite in the padding. If square, v is the least of each column and pred its first row.
-    DBP_INLINE void load(const T* theta) {
-        const int n = this->n, m = this->m, p = this->p;
+    // Costs are minus scores. If square, v is the least of each column and pred its first row. Sends for the output.
+    DBP_INLINE void load(const T* theta, T* out) {
+        const int n = this->n, m = this->m, p = this->p, width = square() ? p : 0;
         T* const v = this->v;
         Index* const pred = this->pred;
         for (int j = 0; j < p; j++) v[j] = square() && j < m ? inf : 0, pred[j] = 0;
         for (int i = 0; i < n; i++) {
             T* __restrict c = row(i);
+            for (size_t j = at(i, m, 0); j < at(i + 1, m, 0); j += 64 / sizeof(T)) __builtin_prefetch(out + j, 1);
             const T* from = theta + (flipped ? i : at(i, m, 0));
             if (flipped) {
                 for (int j = 0; j < m; j++) c[j] = -from[at(j, n, 0)];
             } else {
                 for (int j = 0; j < m; j++) c[j] = -from[j];
             }
-            for (int j = m; j < p; j++) c[j] = inf;
-            for (int j = 0; square() && j < p; j += L) {
+            for (int j = 0; j < width; j += L) {
                 const V t = vec(c + j);
                 auto less = t < vec(v + j);
                 vec(v + j) = less ? t : vec(v + j);
@@ -116,7 +118,7 @@ template <class T, int W> class Assignment {
         return dbp::smallest(low);
     }
 
-    // What comes after the columns' reduction by `load`: reduction transfer and two row reductions. Where scores of -1e30
+    // What comes after the columns' reduction by `load`: reduction transfer and four row reductions. Where scores of -1e30
     // forbid edges, v may fall so far that small differences drown in it: it does for columns only that their rows cannot
     // do without.
     DBP_INLINE void reduce() {
@@ -142,7 +144,7 @@ template <class T, int W> class Assignment {
         waiting.clear();
         for (int i = 0; i < n; i++)
             if (x[i] < 0) waiting.push_back(i);
-        for (int pass = 0; pass < 2; pass++) {
+        for (int pass = 0; pass < 4; pass++) {
             size_t kept = 0;
             for (const int i : waiting) {
                 two_least(i, u1, u2, j1);
