@@ -126,12 +126,12 @@ void mark(Keys<T>& keys, const T* x, T* y, int64_t k) {
     keys.read(x, y);
     const int64_t n = keys.n;
     Key<T> low = keys.low, high = keys.high;  // the k-th largest is between them
-    int64_t from_low = n, above = 0, off = 0;  // how many are not below `low`, above `high`; what the last were too many
+    int64_t from_low = n, above = 0, off = 0;  // how many are `low` or more, more than `high`, counted last but k
     float over = log_odds(n, n) - log_odds(k, n), under = log_odds(k, n) - log_odds(0, n);
     for (int pass = 0; low < high; pass++) {
         const U range = U(high) - U(low);
         Key<T> middle = static_cast<Key<T>>(U(low) + range / 2 + range % 2);
-        if (pass < 6 || pass % 2) {  // some 3 to 8 passes do, unless numbers are much closer than the range is wide
+        if (pass < 8 || pass % 2) {  // some 3 to 8 passes do, unless numbers are much closer than the range is wide
             const T share = n < 256 ? T(0.5) : T(over / (over + under));
             const T between = Keys<T>::value_of(low) * (1 - share) + Keys<T>::value_of(high) * share;
             middle = std::min(std::max(Keys<T>::key_of(between), static_cast<Key<T>>(low + 1)), high);
@@ -143,13 +143,13 @@ void mark(Keys<T>& keys, const T* x, T* y, int64_t k) {
         // One too many or too few, or nothing found: on to the next number.
         const bool near = off == 1 || off == -1 || count == from_low || count == above || pass > 15;
         const auto [up, down] = near ? keys.around(middle) : std::pair(middle, static_cast<Key<T>>(middle - 1));
-        // The end that stays a second time is brought nearer (Illinois: Dowell, Jarratt, BIT 11, 1971).
+        // The end that stays a second time is brought nearer (after Dowell, Jarratt, BIT 11, 1971, who halve).
         if (off > 0) {
             low = up, from_low = count, over = log_odds(count, n) - log_odds(k, n);
-            if (last > 0) under *= 0.5f;
+            if (last > 0) under *= 0.4f;
         } else {
             high = down, above = count, under = log_odds(k, n) - log_odds(count, n);
-            if (last < 0) over *= 0.5f;
+            if (last < 0) over *= 0.4f;
         }
     }
     keys.write(y, low, k - above);
