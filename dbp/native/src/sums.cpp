@@ -152,20 +152,15 @@ T dot(const X* x, const T* y, int64_t n) {
 template <class T>
 void contrast(T* r, int64_t samples, int64_t rows, bool paired) {
     const int64_t half = samples / 2;
-    for (int64_t row = 0; row < rows; row++) {
+    for (int64_t i = 0; paired && i < half * rows; i++) {
+        r[i] = (r[i + half * rows] - r[i]) / T(2 * samples);
+        r[i + half * rows] = -r[i];
+    }
+    for (int64_t row = 0; !paired && row < rows; row++) {
         double sum = 0;
         for (int64_t s = 0; s < samples; s++) sum += r[s * rows + row];
-        for (int64_t s = 0; s < (paired ? half : 0); s++) {
-            T &a = r[s * rows + row], &b = r[(s + half) * rows + row];
-            const T difference = (b - a) / T(2 * samples);
-            a = difference, b = -difference;
-        }
-        if (paired) continue;
-        const T mean = samples > 1 ? sum / samples : 0;
-        for (int64_t s = 0; s < samples; s++) {
-            T& a = r[s * rows + row];
-            a = (mean - a) / T(std::max<int64_t>(samples - 1, 1));
-        }
+        const T all = samples > 1 ? sum / samples : 0, others = std::max<int64_t>(samples - 1, 1);
+        for (int64_t s = 0; s < samples; s++) r[s * rows + row] = (all - r[s * rows + row]) / others;
     }
 }
 
