@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from dbp.core import Draw, without_autocast
 from dbp.draws import Draws, Rows, cut
+from dbp.native import traced
 from dbp.shapes import require_scored
 from dbp.sums import own_gradient, weighted, weighted_sum
 
@@ -18,7 +19,7 @@ def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
     """The value of `hard`, bit for bit; the whole gradient goes to `soft`, which has its shape."""
     if hard.shape != soft.shape:
         raise ValueError(f"hard {list(hard.shape)} and soft {list(soft.shape)} must have one shape")
-    return _StraightThrough.apply(hard, soft)
+    return (_Transformed if traced(hard) else _StraightThrough).apply(hard, soft)
 
 
 def only_gradient(x: Tensor) -> Tensor:
@@ -102,19 +103,27 @@ def _record(losses: Tensor, factor: list[Tensor]) -> Tensor:
 
 
 class _StraightThrough(Function):
+    @staticmethod
+    def forward(ctx: Any, hard: Tensor, soft: Tensor) -> Tensor:
+        return hard.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        return None, grad
+
+
+class _Transformed(_StraightThrough):
+    """As vmap wants it; to be applied takes several times as long."""
+
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(hard: Tensor, soft: Tensor) -> Tensor:
+    def forward(hard: Tensor, soft: Tensor) -> Tensor:  # type: ignore[override]
         return hard.clone()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         pass
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
-        return None, grad
 
 
 class _PullBack(Function):

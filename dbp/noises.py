@@ -35,9 +35,8 @@ class Counted(Noise):
     ) -> Callable[[int, int], Tensor]:
         if not _has_kernel(centre) or type(self).sample is not Counted.sample:  # a subclass may draw its own way
             return super().around(centre, samples, generator)
-        key, centre = _key(generator), centre.contiguous()
-        many, each = centre.expand(samples, *centre.shape), centre.numel()
-        return lambda begin, end: self._counted(many[begin:end], centre, key, begin * each)
+        key, centre, each = _key(generator), centre.contiguous(), centre.numel()
+        return lambda begin, end: self._counted(centre.expand(end - begin, *centre.shape), centre, key, begin * each)
 
     def _counted(self, like: Tensor, centre: Tensor | None, key: Tensor, begin: int) -> Tensor:
         return numbers(like, centre, self.table(like), key, self.kernel, begin, float(self.scale))

@@ -1,4 +1,4 @@
-"""What backward passes sum, in one pass each: by a kernel on the CPU, by torch elsewhere."""
+"""What estimators sum, in one pass each: by a kernel on the CPU, by torch elsewhere."""
 
 import torch
 from torch import Tensor
@@ -48,21 +48,36 @@ def weighted_sum(x: Tensor, weight: Tensor, minus: Tensor | None = None, scale: 
     return scale * (align(weight, x.ndim) * (x if minus is None else x - minus)).sum(0)
 
 
-def inner(x: Tensor, y: Tensor, leading: int) -> Tensor:
-    """`<x_s, y>` over all but `leading` dims.
+def contrasts(x: Tensor, y: Tensor, leading: int, paired: bool = False) -> Tensor:
+    """`(mean of the others' r - r_s) / S`, for `r_s = <x_s, y>`; the mean of no others is zero.
+
+    Paired, `(r_t - r_s) / (2 S)`, where sample t is half of them on.
 
     Args:
         x: `[S, *batch, *rest]`, of y's dtype or int8.
         y: `[*batch, *rest]`.
         leading: the dims of S and batch.
     """
+    samples, of_bytes = len(x), x.dtype == torch.int8
+    if _fits(y, None if of_bytes else x):
+        out = torch.empty(x.shape[:leading], dtype=y.dtype)
+        sizes = samples, out.numel() // samples, x.numel() // out.numel(), paired
+        native.call("contrasts_of_bytes" if of_bytes else "contrasts", (y, x, out), *sizes)
+        return out
+    r = sum_to(x * y, leading)
+    if paired:
+        return (r.roll(samples // 2, 0) - r) / (2 * samples)
+    return (r.mean(0) - r) / (samples - 1) if samples > 1 else -r
+
+
+def mean(x: Tensor, like: Tensor) -> Tensor:
+    """The mean over the first dim of x, which has the dtype of `like`, or int8: in that dtype."""
     of_bytes = x.dtype == torch.int8
-    if not _fits(y, None if of_bytes else x):
-        return sum_to(x * y, leading)
-    out = torch.empty(x.shape[:leading], dtype=y.dtype)
-    kernel, tensors = ("inner_of_bytes", (y, x, out)) if of_bytes else ("inner", (x, y, out))
-    native.call(kernel, tensors, len(x), out.numel() // len(x), x.numel() // out.numel())
-    return out
+    if _fits(like, None if of_bytes else x):
+        out = torch.empty(x.shape[1:], dtype=like.dtype)
+        native.call("mean_of_bytes" if of_bytes else "mean", (out, x), len(x), out.numel())
+        return out
+    return x.sum(0, dtype=like.dtype) / len(x)
 
 
 def _weighted(

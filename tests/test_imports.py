@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "core": {"errors", "shapes"},
     "draws": {"core"},
     "sums": {"shapes", "native"},
-    "gradients": {"errors", "shapes", "core", "draws", "sums"},
+    "gradients": {"errors", "shapes", "core", "draws", "native", "sums"},
     "export": {"core"},
     "kernels": {"errors"},
     "native": {"errors", "kernels"},

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dbp import native
-from dbp.sums import inner, own_gradient, weighted, weighted_sum
+from dbp.sums import contrasts, mean, own_gradient, weighted, weighted_sum
 
 SHAPES = [((1,), (1,)), ((3,), ()), ((4, 2), (5,)), ((2, 3), (8, 9)), ((7,), (2100,)), ((2,), (33, 67))]
 shapes = pytest.mark.parametrize(("leading", "rest"), SHAPES, ids=str)
@@ -41,7 +41,7 @@ def test_what_overflowed_is_noted_and_taken_out(leading, rest, value):
 @shapes
 @dtypes
 @pytest.mark.parametrize("samples", [1, 6])
-def test_sums_over_samples_and_inner_products(leading, rest, dtype, samples):
+def test_sums_contrasts_and_means_over_samples(leading, rest, dtype, samples):
     torch.manual_seed(0)
     x, y = torch.randn(samples, *leading, *rest).to(dtype), torch.randn(*leading, *rest).to(dtype)
     weight = torch.randn(samples, *leading).to(dtype)
@@ -54,14 +54,22 @@ def test_sums_over_samples_and_inner_products(leading, rest, dtype, samples):
             found = weighted_sum(strided, weight, minus, -3)
             torch.testing.assert_close(found.double(), -3 * less, rtol=3 * precise, atol=6 * precise)
         products = (x.double() * y).flatten(1 + len(leading)).sum(-1) if rest else x.double() * y
-        found = inner(strided, y, 1 + len(leading))
-        torch.testing.assert_close(found.double(), products, rtol=precise, atol=8 * precise)
+        others = (products.sum(0) - products) / max(samples - 1, 1)
+        found = contrasts(strided, y, 1 + len(leading))
+        torch.testing.assert_close(found.double() * samples, others - products, rtol=precise, atol=16 * precise)
+        if samples % 2 == 0:
+            found = contrasts(strided, y, 1 + len(leading), paired=True)
+            pairs = products.roll(samples // 2, 0) - products
+            torch.testing.assert_close(found.double() * 2 * samples, pairs, rtol=precise, atol=16 * precise)
+        torch.testing.assert_close(mean(strided, y).double(), x.double().mean(0), rtol=precise, atol=precise)
     alone = spread(weight, x.ndim).double() * (x.double() - y) / 2
     torch.testing.assert_close(weighted(x, weight, y.expand_as(x), 0.5).double(), alone, rtol=precise, atol=precise)
     plain = spread(weight, x.ndim).double() * x
     torch.testing.assert_close(weighted(x, weight).double(), plain, rtol=precise, atol=precise)
     for chosen in ((x > 0).to(torch.int8), (x > 0).to(torch.int8).transpose(0, -1).contiguous().transpose(0, -1)):
-        assert torch.equal(inner(chosen, y, 1 + len(leading)), inner(chosen.to(dtype), y, 1 + len(leading)))
+        for paired in [False, True][: 1 + (samples > 1)]:
+            assert torch.equal(*(contrasts(z, y, 1 + len(leading), paired) for z in (chosen, chosen.to(dtype))))
+        assert torch.equal(mean(chosen, y), chosen.to(dtype).mean(0))
 
 
 @pytest.mark.skipif(native.status().startswith("torch"), reason=native.status())
@@ -71,7 +79,7 @@ def test_threads_change_nothing():
     found = []
     for threads in (1, 3):
         torch.set_num_threads(threads)
-        found.append([weighted_sum(x, weight), inner(x, x[0], 2), own_gradient(x, weight)[0]])
+        found.append([weighted_sum(x, weight), contrasts(x, x[0], 2), mean(x, x), own_gradient(x, weight)[0]])
     torch.set_num_threads(before)
     assert all(map(torch.equal, *found))
 
@@ -81,5 +89,7 @@ def test_they_pass_through_vmap():
     torch.testing.assert_close(torch.vmap(weighted_sum)(x, weight), (x * weight[..., None]).sum(1))
     torch.testing.assert_close(torch.vmap(weighted_sum)(x, weight, x / 3), (x * weight[..., None]).sum(1) / 1.5)
     torch.testing.assert_close(torch.vmap(weighted)(x, weight), x * weight[..., None])
-    torch.testing.assert_close(torch.vmap(lambda a, b: inner(a, b, 2))(x, y), (x * y[:, None]).sum(-1))
+    found, r = torch.vmap(lambda a, b: contrasts(a, b, 2))(x[:, :2], y), (x[:, :2] * y[:, None]).sum(-1)
+    torch.testing.assert_close(found, (r.flip(1) - r) / 2)
+    torch.testing.assert_close(torch.vmap(mean)(x, x), x.mean(1))
     torch.testing.assert_close(torch.vmap(own_gradient)(x, weight)[0], x / weight[..., None])

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from dbp.core import Draw, Estimator, Noise, Solver, Target
-from dbp.draws import Draws, Rows, cut
+from dbp.draws import Draws, cut
 from dbp.errors import Unsupported, UserError
 from dbp.gradients import linear_pull_back
 from dbp.noises import Normal
-from dbp.sums import inner, weighted_sum
+from dbp.sums import contrasts, mean, weighted_sum
 
 
 class Perturbed(Estimator):
@@ -63,26 +63,15 @@ class Perturbed(Estimator):
             self._scored = self.noise
         fixed, draws = theta.detach(), self.draws(theta)
         leading = 1 + theta.ndim - solver.event_dim
-        total: list[Tensor] = []
-
-        def decide(rows: Rows) -> Tensor:
-            y = solver(self.moved(fixed, draws[rows]), instance)
-            total[:] = [total[0].add_(y.sum(0))] if total else [y.sum(0)]
-            return y
-
-        y = draws.stack(decide, torch.int8 if solver.binary else None)  # [samples, *batch, *out]
+        dtype = torch.int8 if solver.binary else None
+        # [samples, *batch, *out]
+        y = draws.stack(lambda rows: solver(self.moved(fixed, draws[rows]), instance), dtype)
 
         def pullback(grad: Tensor) -> Tensor:
-            weight = self.weight(draws.stack(lambda rows: inner(cut(y, rows), grad, leading)))
+            weight = contrasts(y, grad, leading, self.antithetic)
             return draws.total(lambda rows: self.weighted_score(fixed, draws[rows], cut(weight, rows)))
 
-        return Draw(linear_pull_back(total[0].div_(self.samples), theta, pullback))
-
-    def weight(self, reward: Tensor) -> Tensor:
-        """`-(r_s - mean of the others) / samples`, paired `-(r_s - r_pair) / (2 samples)` of r `[samples, *batch]`."""
-        if self.antithetic:
-            return (reward.roll(self.samples // 2, 0) - reward) / (2 * self.samples)
-        return (reward.mean(0) - reward) / (self.samples - 1) if self.samples > 1 else -reward
+        return Draw(linear_pull_back(mean(y, fixed), theta, pullback))
 
     def draws(self, theta: Tensor) -> Draws:
         """`theta + Z`, or Z where that is multiplied, of all samples."""

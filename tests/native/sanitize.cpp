@@ -35,8 +35,11 @@ using Integers = const int64_t*;
 #define WEIGHTED(T) \
     (const T* x, const T* minus, const T* weight, T* out, Size samples, Size few, Size rows, Size n, double scale, \
      Size threads)
-#define INNER(T) (const T* x, const T* y, T* out, Size samples, Size rows, Size n, Size threads)
-#define INNER_OF_BYTES(T) (const T* y, const int8_t* x, T* out, Size samples, Size rows, Size n, Size threads)
+#define CONTRASTS(T) (const T* y, const T* x, T* out, Size samples, Size rows, Size n, Size paired, Size threads)
+#define CONTRASTS_OF_BYTES(T) \
+    (const T* y, const int8_t* x, T* out, Size samples, Size rows, Size n, Size paired, Size threads)
+#define MEAN(T) (T* out, const T* x, Size samples, Size n, Size threads)
+#define MEAN_OF_BYTES(T) (T* out, const int8_t* x, Size samples, Size n, Size threads)
 
 KERNEL(uniform, NOISE, (z, centre, table, key, offset, n, period, scale, threads))
 KERNEL(normal, NOISE, (z, centre, table, key, offset, n, period, scale, threads))
@@ -45,8 +48,10 @@ KERNEL(logistic, NOISE, (z, centre, table, key, offset, n, period, scale, thread
 KERNEL(quantiles, NOISE, (z, centre, table, key, offset, n, period, scale, threads))
 KERNEL(own_gradient, GRADIENT, (grad, weight, own, rows, n, threads))
 KERNEL(weighted_sum, WEIGHTED, (x, minus, weight, out, samples, few, rows, n, scale, threads))
-KERNEL(inner, INNER, (x, y, out, samples, rows, n, threads))
-KERNEL(inner_of_bytes, INNER_OF_BYTES, (y, x, out, samples, rows, n, threads))
+KERNEL(contrasts, CONTRASTS, (y, x, out, samples, rows, n, paired, threads))
+KERNEL(contrasts_of_bytes, CONTRASTS_OF_BYTES, (y, x, out, samples, rows, n, paired, threads))
+KERNEL(mean, MEAN, (out, x, samples, n, threads))
+KERNEL(mean_of_bytes, MEAN_OF_BYTES, (out, x, samples, n, threads))
 KERNEL(one_hot, ROWS, (x, y, rows, n, threads))
 KERNEL(finite, FLAT, (x, n))
 KERNEL(rank, ROWS, (x, y, rows, n, threads))
@@ -144,11 +149,16 @@ void round(int kind, bool many) {
          [&](auto* x, auto* y, int64_t t) { return own_gradient(x, weight.data(), y, r, n, t); });
     both("weighted_sum", scores<T>(few * r * n, kind), kind,
          [&](auto* x, auto* y, int64_t t) { return weighted_sum(x, minus, weight.data(), y, few, other, r, n, 0.5, t); });
-    both("inner", scores<T>(few * r * n, kind), kind,
-         [&](auto* x, auto* y, int64_t t) { return inner(x, weight.data(), y, few, r, n, t); });
+    const int64_t paired = few % 2 ? 0 : upto(0, 1);
+    both("contrasts", scores<T>(few * r * n, kind), kind,
+         [&](auto* x, auto* y, int64_t t) { return contrasts(weight.data(), x, y, few, r, n, paired, t); });
+    both("mean", scores<T>(few * r * n, kind), kind,
+         [&](auto* x, auto* y, int64_t t) { return mean(y, x, few, r * n, t); });
     const std::vector<int8_t> bytes(few * r * n, 1);
-    both("inner_of_bytes", scores<T>(r * n, kind), kind,
-         [&](auto* x, auto* y, int64_t t) { return inner_of_bytes(x, bytes.data(), y, 1, r, n, t); });
+    both("contrasts_of_bytes", scores<T>(r * n, kind), kind,
+         [&](auto* x, auto* y, int64_t t) { return contrasts_of_bytes(x, bytes.data(), y, 1, r, n, 0, t); });
+    both("mean_of_bytes", scores<T>(r * n, kind), kind,
+         [&](auto*, auto* y, int64_t t) { return mean_of_bytes(y, bytes.data(), few, r * n, t); });
 
     r = rows(20 * few * m, many);
     both("matching", scores<T>(r * few * m, kind), kind,
