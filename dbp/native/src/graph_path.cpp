@@ -132,6 +132,7 @@ template <class T>
 int64_t solve(const T* theta, const int64_t* ends, const int64_t* source, const int64_t* target, T* y, int64_t rows,
               int64_t edges, int64_t nodes, int64_t threads) {
     constexpr int L = dbp::LANES<T>;
+    if (!rows) return 0;  // and maybe no graph
     dbp::Failure failure;
     return failure.status(dbp::guarded([&] {
         const Graph graph(ends, edges, nodes);
