@@ -195,7 +195,7 @@ WORKS: dict[str, Work] = {
 
 
 WHY = """\
-A solver takes some 10 us to be called, which is a third of 70 grids of 12 x 12. What marks many of a long row writes
+To be called takes a solver some 30 us, nearly as long as 70 grids of 12 x 12. What marks many of a long row writes
 the whole row anew, as memcpy does; `argpartition` of numpy, which PyEPO's model calls, reads it once or twice.
 """
 
