@@ -141,9 +141,12 @@ class Target(NamedTuple):
     theta: Tensor | None = None
 
 
+_AS_IT_IS = nullcontext()
+
+
 def without_autocast(device: str) -> AbstractContextManager[Any]:
     """Turns autocast off, if it is on: to enter a context takes as long as two small operations."""
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else _AS_IT_IS
 
 
 def widened(theta: Tensor) -> Tensor:

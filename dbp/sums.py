@@ -43,8 +43,8 @@ def weighted_sum(x: Tensor, weight: Tensor, minus: Tensor | None = None, scale: 
         scale: of the sum.
     """
     if _fits(x, weight, minus):
-        few = 1 if minus is None else len(minus)
-        return _weighted(torch.empty(x.shape[1:], dtype=x.dtype), len(x), few, x, weight, minus, scale)
+        few = 1 if minus is None else minus.shape[0]
+        return _weighted(torch.empty(x.shape[1:], dtype=x.dtype), x.shape[0], few, x, weight, minus, scale)
     return scale * (align(weight, x.ndim) * (x if minus is None else x - minus)).sum(0)
 
 
@@ -58,7 +58,7 @@ def contrasts(x: Tensor, y: Tensor, leading: int, paired: bool = False) -> Tenso
         y: `[*batch, *rest]`.
         leading: the dims of S and batch.
     """
-    samples, of_bytes = len(x), x.dtype == torch.int8
+    samples, of_bytes = x.shape[0], x.dtype == torch.int8
     if _fits(y, None if of_bytes else x):
         out = torch.empty(x.shape[:leading], dtype=y.dtype)
         sizes = samples, out.numel() // samples, x.numel() // out.numel(), paired
@@ -75,9 +75,9 @@ def mean(x: Tensor, like: Tensor) -> Tensor:
     of_bytes = x.dtype == torch.int8
     if _fits(like, None if of_bytes else x):
         out = torch.empty(x.shape[1:], dtype=like.dtype)
-        native.call("mean_of_bytes" if of_bytes else "mean", (out, x), len(x), out.numel())
+        native.call("mean_of_bytes" if of_bytes else "mean", (out, x), x.shape[0], out.numel())
         return out
-    return x.sum(0, dtype=like.dtype) / len(x)
+    return x.sum(0, dtype=like.dtype) / x.shape[0]
 
 
 def _weighted(
@@ -91,4 +91,7 @@ def _weighted(
 def _fits(x: Tensor, *others: Tensor | None) -> bool:
     if not native.serves(x) or native.traced(x) or not x.numel():
         return False
-    return all(other is None or (other.dtype == x.dtype and not native.traced(other)) for other in others)
+    for other in others:
+        if other is not None and (other.dtype != x.dtype or type(other) not in native.PLAIN):
+            return False
+    return True

@@ -5,6 +5,6 @@ How to add one: README.md in this folder.
 
 from dbp.kernels import status
 from dbp.native.library import call, empty_like, serves, widen
-from dbp.native.operator import operator, traced
+from dbp.native.operator import PLAIN, operator, traced
 
-__all__ = ["call", "empty_like", "operator", "serves", "status", "traced", "widen"]
+__all__ = ["PLAIN", "call", "empty_like", "operator", "serves", "status", "traced", "widen"]

@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,8 @@ _SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 _OUT_OF_MEMORY = -1
 _NEVER_KEPT = 2**25  # so many bytes malloc gives back to the system when they are freed, and takes anew
 _LIBRARY, _ = kernels.load()  # now, where torch.compile does not look
-if _LIBRARY is not None and hasattr(_TORCH := ctypes.CDLL(torch._C.__file__), "torch_parallel_for"):  # from 2.10 on
+_TORCH = ctypes.CDLL(torch._C.__file__)
+if _LIBRARY is not None and hasattr(_TORCH, "torch_parallel_for"):  # from 2.10 on
     _LIBRARY.dbp_lend_threads(_TORCH.torch_parallel_for)
 
 
@@ -48,10 +50,15 @@ def call(name: str, tensors: Sequence[Tensor | None], *sizes: int, scale: float 
     Raises:
         MemoryError: the kernel found no room for its work space.
     """
-    kept = [None if tensor is None else tensor.contiguous() for tensor in tensors]
-    symbol = f"dbp_{name}_{_SUFFIX[kept[0].dtype]}"  # type: ignore[union-attr]
+    kept: list[Any] = []  # as long as the kernel runs
+    pointers: list[int | None] = []
+    for tensor in tensors:
+        if tensor is not None:
+            tensor = tensor.contiguous()
+        kept.append(tensor)
+        pointers.append(None if tensor is None else tensor.data_ptr())
+    symbol = f"dbp_{name}_{_SUFFIX[kept[0].dtype]}"
     function = kernels.function(symbol, len(kept), len(sizes) + 1, scale is not None)
-    pointers = [None if tensor is None else tensor.data_ptr() for tensor in kept]
     scales = () if scale is None else (scale,)
     result = function(*pointers, *sizes, *scales, torch.get_num_threads())
     if result == _OUT_OF_MEMORY:

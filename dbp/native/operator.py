@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+PLAIN = (Tensor, torch.nn.Parameter)  # the types of tensors that lie in memory as they are
+
 
 def operator(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Registers `function` as `torch.ops.dbp.<its name>`; a decorator.
@@ -38,8 +40,8 @@ def _lead(argument: Any, dim: int | None, size: int) -> Any:
 def traced(theta: Tensor) -> bool:
     """Whether what is done with a tensor is recorded or transformed: by torch.compile, export, vmap or a mode."""
     return (
-        torch.compiler.is_compiling()
-        or type(theta) not in (Tensor, torch.nn.Parameter)
+        torch.compiler.is_dynamo_compiling()  # what else is_compiling tells, the next lines do, too
+        or type(theta) not in PLAIN
         or torch._C._functorch.maybe_current_level() is not None
         or torch._C._len_torch_dispatch_stack() > 0
     )

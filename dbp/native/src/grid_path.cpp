@@ -180,66 +180,73 @@ class Dijkstra {
     }
 };
 
+// A bit for each neighbour of least distance, `above` and `along` numbers away, in the order of indices.
+template <bool EIGHT, class T>
+DBP_INLINE unsigned closest(const T* at, int64_t above, int64_t along) {
+    constexpr int N = Frame<EIGHT>::NEIGHBOURS, W = std::min<int>(N, dbp::LANES<T>), R = N / W;
+    typedef T Some __attribute__((vector_size(W * sizeof(T))));
+    const T *up = at - above, *down = at + above;
+    const T eight[] = {up[-along], up[0], up[along], at[-along], at[along], down[-along], down[0], down[along]};
+    const T four[] = {up[0], at[-along], at[along], down[0]};
+    Some near[R];
+    for (int k = 0; k < N; k++) near[k / W][k % W] = EIGHT ? eight[k] : four[k];
+    Some best = near[0];
+    for (int r = 1; r < R; r++) best = dbp::least(best, near[r]);
+    const T nearest = dbp::smallest(best);
+    unsigned found = 0;
+    for (int r = 0; r < R; r++) found |= dbp::bits(near[r] == nearest) << r * W;
+    return found;
+}
+
 // The rest of a path, from a vertex where neighbours tie back to the source, in the fewest steps along links to a
 // neighbour of least distance: breadth first to the source, then only what leads there.
 template <class T, bool EIGHT>
 class Ties {
-    static constexpr int N = Frame<EIGHT>::NEIGHBOURS;
     struct Visit {
         int64_t vertex, plain;
+        int steps;
         unsigned links;
+        int next;  // the neighbour to go to, or -1
     };
     const Frame<EIGHT>& frame;
-    std::vector<int32_t> level;  // 0 where not visited
-    std::vector<uint8_t> leads;
+    std::vector<int32_t> place;  // among the visits, from 1 on; 0 where not visited
     std::vector<Visit> visits;
 
    public:
-    Ties(const Frame<EIGHT>& f, int64_t size) : frame(f), level(size), leads(size) {}
+    Ties(const Frame<EIGHT>& f, int64_t size) : frame(f), place(size) {}
 
-    // `x` are the distances, `pitch` apart.
-    void follow(const T* x, int64_t pitch, int64_t v, int64_t i, int64_t s, T* y) {
+    // `x` are the distances, `pitch` apart; from vertex v, number i of y, to vertex s.
+    __attribute__((noinline)) void follow(const T* x, int64_t pitch, int64_t v, int64_t i, int64_t s, T* y) {
         visits.clear();
-        visit(x, pitch, v, i, 1);
-        for (size_t next = 0; visits[next].vertex != s; next++) {
-            const Visit here = visits[next];
-            for (int k = 0; k < N; k++) {
+        visit(x, pitch, v, i, 0);
+        for (size_t at = 0; !place[s]; at++) {
+            const Visit here = visits[at];
+            for (unsigned links = here.links; links; links &= links - 1) {
+                const int k = __builtin_ctz(links);
                 const int64_t u = here.vertex + frame.step[k];
-                if (here.links >> k & 1 && !level[u]) visit(x, pitch, u, here.plain + frame.plain_step[k], level[here.vertex] + 1);
+                if (!place[u]) visit(x, pitch, u, here.plain + frame.plain_step[k], here.steps + 1);
             }
         }
-        leads[s] = 1;
-        for (size_t next = visits.size(); next-- > 0;) leads[visits[next].vertex] |= toward(visits[next]) >= 0;
-        for (y[i] = 1; v != s; y[i] = 1) {
-            const int k = toward({v, i, links(x, pitch, v)});
-            v += frame.step[k];
-            i += frame.plain_step[k];
-        }
-        for (const Visit& here : visits) level[here.vertex] = leads[here.vertex] = 0;
+        const size_t last = place[s] - 1;
+        visits[last].next = 0;
+        for (size_t at = last; at-- > 0;) visits[at].next = next(visits[at]);
+        const Visit* here = &visits[0];
+        for (y[i] = 1; here->vertex != s; y[here->plain] = 1) here = &visits[place[here->vertex + frame.step[here->next]] - 1];
+        for (const Visit& made : visits) place[made.vertex] = 0;
     }
 
    private:
-    void visit(const T* x, int64_t pitch, int64_t v, int64_t i, int32_t at) {
-        level[v] = at;
-        visits.push_back({v, i, links(x, pitch, v)});
-    }
-
-    unsigned links(const T* x, int64_t pitch, int64_t v) const {
-        T best = INF<T>;
-        unsigned found = 0;
-        for (int k = 0; k < N; k++) {
-            const T near = x[(v + frame.step[k]) * pitch];
-            found = near < best ? 1u << k : found | static_cast<unsigned>(near == best) << k;
-            best = std::min(best, near);
-        }
-        return found;
+    void visit(const T* x, int64_t pitch, int64_t v, int64_t i, int steps) {
+        visits.push_back({v, i, steps, closest<EIGHT>(x + v * pitch, frame.pitch * pitch, pitch), -1});
+        place[v] = static_cast<int32_t>(visits.size());
     }
 
     // The first neighbour that is one step nearer to the source on the way there, or -1.
-    int toward(const Visit& here) const {
-        for (int k = 0; k < N; k++) {
-            const int64_t u = here.vertex + frame.step[k];
-            if (here.links >> k & 1 && leads[u] && level[u] == level[here.vertex] + 1) return k;
+    int next(const Visit& here) const {
+        for (unsigned links = here.links; links; links &= links - 1) {
+            const int k = __builtin_ctz(links);
+            const int32_t to = place[here.vertex + frame.step[k]];
+            if (to && visits[to - 1].next >= 0 && visits[to - 1].steps == here.steps + 1) return k;
         }
         return -1;
     }
@@ -459,18 +466,7 @@ class Sweeps {
         *walk.y = 1;
         const T *const source = reached(walk.lane, begin[walk.lane]), *const at = walk.at;
         if (at == source) return false;
-        const T *above = at - frame.pitch * L, *below = at + frame.pitch * L;
-        constexpr int N = Frame<EIGHT>::NEIGHBOURS, W = std::min<int>(N, dbp::LANES<T>), R = N / W;
-        typedef T Some __attribute__((vector_size(W * sizeof(T))));
-        const T eight[] = {above[-L], above[0], above[L], at[-L], at[L], below[-L], below[0], below[L]};
-        const T four[] = {above[0], at[-L], at[L], below[0]};
-        Some near[R];
-        for (int k = 0; k < N; k++) near[k / W][k % W] = EIGHT ? eight[k] : four[k];
-        Some best = near[0];
-        for (int r = 1; r < R; r++) best = dbp::least(best, near[r]);
-        const T nearest = dbp::smallest(best);
-        unsigned found = 0;  // a bit for each neighbour of that distance
-        for (int r = 0; r < R; r++) found |= dbp::bits(near[r] == nearest) << r * W;
+        const unsigned found = closest<EIGHT>(at, frame.pitch * L, L);
         if (found & (found - 1)) {
             T* y = p.y + walk.row * p.vertices();
             const T* x = reached(walk.lane, 0);
