@@ -271,7 +271,7 @@ def _show(registry: Registry, check: bool) -> int:
     print(f"{registry.plural}  (entry points: {registry.group}{running})")
     for name, claims in registry.claims().items():
         for claim in claims:
-            print(f"  {name:<18}{claim.source:<22}{claim.value}{_clash(claim, claims)}")
+            print(f"  {name:<21} {claim.source:<21} {claim.value}{_clash(claim, claims)}")
         try:
             if check:
                 registry.get(name)
