@@ -231,7 +231,8 @@ class Ties {
         visits[last].next = 0;
         for (size_t at = last; at-- > 0;) visits[at].next = next(visits[at]);
         const Visit* here = &visits[0];
-        for (y[i] = 1; here->vertex != s; y[here->plain] = 1) here = &visits[place[here->vertex + frame.step[here->next]] - 1];
+        for (y[i] = 1; here->vertex != s; y[here->plain] = 1)
+            here = &visits[place[here->vertex + frame.step[here->next]] - 1];
         for (const Visit& made : visits) place[made.vertex] = 0;
     }
 
