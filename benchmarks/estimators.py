@@ -18,9 +18,9 @@ from benchmarks import estimators_memory
 from benchmarks.layers import Layer, gammas, least, perturbed_optimizer, pyepo, torch_imle
 from benchmarks.report import Case, Work, run
 from benchmarks.timing import Candidates
-from dbp import native
 from dbp.core import Estimator, Solver
 from dbp.estimators import IMLE, Blackbox, Identity, Perturbed
+from dbp.native import ops
 from dbp.noises import Normal, SumOfGamma
 from dbp.solvers import GridPath, OneHot, TopK
 
@@ -135,7 +135,7 @@ if __name__ == "__main__":
         "# Estimators, side by side\n\nMicroseconds for one step (forward and backward of a batch of "
         f"{BATCH}) on one thread, float32; the others as\nmultiples of it. `least` is what no layer can do without: "
         "noise, solver calls, one copy, a bare step of autograd.\nWritten by `python -m benchmarks.estimators`. "
-        f"{platform.machine()}, torch {torch.__version__}, {native.status()}.\n"
+        f"{platform.machine()}, torch {torch.__version__}, {ops.status()}.\n"
     )
     head += "" if words else "\n" + estimators_memory.table()
     sys.exit(run(WORKS, head, Path(__file__).with_name("estimators.md"), words))

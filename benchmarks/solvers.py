@@ -16,7 +16,7 @@ import torch
 from benchmarks import combinatorial, graphs, memory, peers, pyepo_models, threads
 from benchmarks.report import Case, Work, run
 from benchmarks.timing import Candidates
-from dbp import native
+from dbp.native import ops
 from dbp.solvers import Arborescence, GraphPath, GridPath, Knapsack, Matching, Rank, SpanningTree, TopK, Tour
 from dbp.solvers.choices import top_k_torch
 from dbp.solvers.orders import rank_torch
@@ -208,6 +208,6 @@ if __name__ == "__main__":
     head = (
         "# Solvers, side by side\n\nMicroseconds for one instance on one thread, float32; the others as multiples of "
         f"it.\nWritten by `python -m benchmarks.solvers`. {platform.machine()}, torch {torch.__version__}, "
-        f"{native.status()}.\n"
+        f"{ops.status()}.\n"
     )
     sys.exit(run(WORKS, head, Path(__file__).with_name("results.md"), sys.argv[1:], tail))

@@ -17,9 +17,9 @@ from typing import Any
 
 from pytorch_lightning import Callback
 
-from dbp import faults, run
 from dbp.config import compose, validate
-from dbp.monitor import Monitor
+from dbp.runs import messages, run
+from dbp.runs.monitor import Monitor
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 DEMO = CONFIGS / "dvae" / "digits.yaml"
@@ -73,7 +73,7 @@ def seconds(folder: Path, survives: bool) -> float:
     """CPU seconds of ten epochs without validation, checkpoints and logs."""
     config = validate(compose([str(DEMO)], [*QUIET, *BARE, "trainer.max_epochs=10", "trainer.limit_val_batches=0"]))
     clock = Clock()
-    with faults.quietly():
+    with messages.quietly():
         task, data = run.build_task(config), run._data(config)
         trainer: Any = run._trainer(config, folder, more=[clock])
         trainer.callbacks = trainer.callbacks if survives else [clock]
@@ -86,7 +86,7 @@ def monitored(folder: Path, file: Path, epochs: int) -> float:
     words = [*QUIET, *ALONE, f"trainer.max_epochs={epochs}", "trainer.limit_val_batches=0"]
     config = validate(compose([str(file)], words))
     clock, monitor = Clock(), TimedMonitor()
-    with faults.quietly():
+    with messages.quietly():
         task, data = run.build_task(config), run._data(config)
         run._trainer(config, folder, more=[clock, monitor]).fit(task, datamodule=data)
     return clock.seconds / (clock.seconds - monitor.seconds)
@@ -96,7 +96,7 @@ def growth(folder: Path) -> float:
     """Megabytes by which a hundred epochs of the demo are larger than its first."""
     config = validate(compose([str(DEMO)], [*QUIET, "trainer.max_epochs=100", "trainer.num_sanity_val_steps=0"]))
     memory = Memory()
-    with faults.quietly():
+    with messages.quietly():
         task, data = run.build_task(config), run._data(config)
         run._trainer(config, folder, more=[memory]).fit(task, datamodule=data)
     return (memory.resident[-1] - memory.resident[0]) / 2**20

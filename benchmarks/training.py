@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from pytorch_lightning import Callback
 from torch import Tensor, nn
 
-from dbp import run
 from dbp.components import callbacks
 from dbp.config import compose, validate
 from dbp.data import MNIST
 from dbp.noises import SumOfGamma
+from dbp.runs import run
 
 BATCHES, ROUNDS = 300, 5
 

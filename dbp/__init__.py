@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from dbp.components import build
     from dbp.core import Draw, Estimator, Noise, Solver, Target, Tractable
     from dbp.errors import Unsupported, UserError
-    from dbp.export import without_estimators
-    from dbp.gradients import only_gradient, pull_back, straight_through
+    from dbp.estimators.export import without_estimators
+    from dbp.gradients.rules import only_gradient, pull_back, straight_through
     from dbp.layer import Layer, SumOfGammaNoiseDistribution, TargetDistribution, imle, perturbed
-    from dbp.run import load
+    from dbp.runs.run import load
 
 __version__ = "0.1.0"
 
 _HOME = {
     "build": "components",
-    "load": "run",
-    "without_estimators": "export",
+    "load": "runs.run",
+    "without_estimators": "estimators.export",
     **dict.fromkeys(("Draw", "Estimator", "Noise", "Solver", "Target", "Tractable"), "core"),
     **dict.fromkeys(("Unsupported", "UserError"), "errors"),
-    **dict.fromkeys(("only_gradient", "pull_back", "straight_through"), "gradients"),
+    **dict.fromkeys(("only_gradient", "pull_back", "straight_through"), "gradients.rules"),
     **dict.fromkeys(("Layer", "SumOfGammaNoiseDistribution", "TargetDistribution", "imle", "perturbed"), "layer"),
 }
 _MODULES = ("data", "estimators", "networks", "noises", "solvers", "tasks")

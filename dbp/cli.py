@@ -12,16 +12,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dbp import __version__, kernels
+from dbp import __version__
 from dbp.audit import command as audit
 from dbp.bugs import in_short
-from dbp.checkpoints import config_in
 from dbp.components import catalog
 from dbp.config import KEYS, changes, compose, import_paths, located, to_yaml, validate
 from dbp.errors import Echo, Stopped, UserError
 from dbp.gallery import command as gallery
-from dbp.new import KINDS, new_plugin
-from dbp.registry import BUILTIN, Claim, Registry, did_you_mean
+from dbp.native import loader
+from dbp.registry.names import BUILTIN, Claim, Registry, did_you_mean
+from dbp.runs.checkpoints import config_in
+from dbp.templates.new import KINDS, new_plugin
 
 STAGES = {
     "fit": "train, and validate after each epoch",
@@ -156,7 +157,7 @@ def _epilog() -> str:
 
 
 def _stage(stage: str, files: list[str], overrides: list[str], print_config: bool) -> int:
-    from dbp.folder import find_checkpoint
+    from dbp.runs.folder import find_checkpoint
 
     given = compose(files, overrides)
     where = located(given)
@@ -206,7 +207,7 @@ def _run(stage: str, config: Mapping[str, Any], checkpoint: Path | None) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
     from pytorch_lightning.utilities import rank_zero_only
 
-    from dbp import run
+    from dbp.runs import run
 
     if stage == "fit":
         result = run.fit(config, checkpoint)
@@ -260,14 +261,14 @@ def _describe(registry: Registry, name: str) -> str:
     claim, signature = registry.claim(name), registry.signature(name)
     options = [f"  {option}" for option in signature.options.values()] or ["  none"]
     lines = [f"{registry.kind} {name}  ({claim.value}, {claim.source})", "", signature.doc or "(no docstring)", ""]
-    running = ["", f"kernels: {kernels.status()}"] if registry.kind == "solver" else []
+    running = ["", f"kernels: {loader.status()}"] if registry.kind == "solver" else []
     return "\n".join([*lines, "options:", *options, *running])
 
 
 def _show(registry: Registry, check: bool) -> int:
     """Prints one kind; returns how many of its components fail."""
     failures = 0
-    running = f"; kernels: {kernels.status()}" if registry.kind == "solver" else ""
+    running = f"; kernels: {loader.status()}" if registry.kind == "solver" else ""
     print(f"{registry.plural}  (entry points: {registry.group}{running})")
     for name, claims in registry.claims().items():
         for claim in claims:

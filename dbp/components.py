@@ -4,8 +4,8 @@ A component of yours goes into its own file; then add its line here. A package o
 entry point, for example `[project.entry-points."dbp.estimators"]` with `mine = "my_package:Mine"`.
 """
 
-from dbp.catalog import Catalog
-from dbp.registry import Registry
+from dbp.registry.catalog import Catalog
+from dbp.registry.names import Registry
 
 tasks = Registry(
     "task", "tasks", "dbp.tasks.task:Task",
@@ -127,13 +127,13 @@ schedulers = Registry(
 callbacks = Registry(
     "callback", "callbacks", "pytorch_lightning:Callback",
     {
-        "best": "dbp.callbacks:Best",
+        "best": "dbp.runs.saving:Best",
         "checkpoint": "pytorch_lightning.callbacks:ModelCheckpoint",
         "early_stopping": "pytorch_lightning.callbacks:EarlyStopping",
-        "last": "dbp.callbacks:Last",
+        "last": "dbp.runs.saving:Last",
         "lr_monitor": "pytorch_lightning.callbacks:LearningRateMonitor",
-        "monitor": "dbp.monitor:Monitor",
-        "pictures": "dbp.callbacks:Pictures",
+        "monitor": "dbp.runs.monitor:Monitor",
+        "pictures": "dbp.runs.pictures:Pictures",
         "swa": "pytorch_lightning.callbacks:StochasticWeightAveraging",
         "timer": "pytorch_lightning.callbacks:Timer",
     },
@@ -141,7 +141,7 @@ callbacks = Registry(
 )  # fmt: skip
 loggers = Registry(
     "logger", "loggers", "pytorch_lightning.loggers:Logger",
-    {"csv": "dbp.loggers:CSVLogger", "tensorboard": "dbp.loggers:TensorBoard"},
+    {"csv": "dbp.runs.loggers:CSVLogger", "tensorboard": "dbp.runs.loggers:TensorBoard"},
     hidden=("save_dir", "name", "version", "row"), sparse=True,  # the run's folder decides
 )  # fmt: skip
 

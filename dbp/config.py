@@ -12,11 +12,11 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dbp.catalog import Catalog, merge
 from dbp.components import catalog as shipped
 from dbp.errors import UserError
-from dbp.registry import IMPORT_PATH, did_you_mean
-from dbp.signature import NONE, Signature, Type, signature
+from dbp.registry.catalog import Catalog, merge
+from dbp.registry.names import IMPORT_PATH, did_you_mean
+from dbp.registry.signature import NONE, Signature, Type, signature
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dbp import noises
 from dbp.core import Draw, Estimator, Noise, Solver, Target
 from dbp.errors import UserError
 from dbp.estimators import Perturbed
-from dbp.gradients import pull_back
+from dbp.gradients.rules import pull_back
 from dbp.solvers import FromFunction
 
 Function = Callable[..., Tensor]

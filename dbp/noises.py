@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dbp import native
 from dbp.core import Noise
 from dbp.errors import UserError
-from dbp.quantiles import of_sum_of_gamma, place
+from dbp.native import ops
+from dbp.native.quantiles import of_sum_of_gamma, place
 
 
 class Counted(Noise):
@@ -50,14 +50,14 @@ class Counted(Noise):
         return None
 
 
-@native.operator
+@ops.operator
 def numbers(
     like: Tensor, centre: Tensor | None, table: Tensor | None, key: Tensor, kernel: str, begin: int, scale: float
 ) -> Tensor:
     """As many numbers of the key's stream as `like` has, from `begin` on, times scale; and the centre added to each."""
     z = torch.empty_like(like, memory_format=torch.contiguous_format)
     period = z.numel() if centre is None else centre.numel()
-    native.call(kernel, (z, centre, table), int(key), begin, z.numel(), max(period, 1), scale=scale)
+    ops.call(kernel, (z, centre, table), int(key), begin, z.numel(), max(period, 1), scale=scale)
     return z
 
 
@@ -174,7 +174,7 @@ def _key(generator: torch.Generator | None) -> Tensor:
 
 
 def _has_kernel(like: Tensor) -> bool:
-    return native.serves(like) and torch._C._functorch.maybe_current_level() is None  # vmap draws by torch's rules
+    return ops.serves(like) and torch._C._functorch.maybe_current_level() is None  # vmap draws by torch's rules
 
 
 def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:

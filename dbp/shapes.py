@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dbp import kernels
 from dbp.errors import NonFinite, Unsupported, UserError
+from dbp.native import loader
 
 
 def sum_to(x: Tensor, ndim: int) -> Tensor:
@@ -112,7 +112,7 @@ def _is_finite(x: Tensor, what: str) -> bool:
 @cache
 def _finite_kernel(dtype: torch.dtype) -> Callable[..., int] | None:
     suffix = {torch.float32: "f32", torch.float64: "f64"}.get(dtype)
-    return kernels.function(f"dbp_finite_{suffix}", 1, 1) if suffix and kernels.load()[0] else None
+    return loader.function(f"dbp_finite_{suffix}", 1, 1) if suffix and loader.load()[0] else None
 
 
 def _event_dims(event_dim: int) -> tuple[int, ...]:

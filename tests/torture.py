@@ -31,10 +31,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-import dbp.run  # noqa: F401 (before forking)
-from dbp.checkpoints import fault_in
+import dbp.runs.run  # noqa: F401 (before forking)
 from dbp.cli import main as command_line
 from dbp.data import Digits
+from dbp.runs.checkpoints import fault_in
 from dbp.tasks import DVAE
 
 STAGES = ("training", "validation", "writing")

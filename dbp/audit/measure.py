@@ -15,9 +15,9 @@ from tqdm import tqdm
 from dbp.audit.losses import Loss, standard_losses
 from dbp.audit.references import Reference, reference
 from dbp.core import Estimator, Noise, Solver, Target
-from dbp.counting import counted
 from dbp.errors import UserError
 from dbp.noises import Gumbel
+from dbp.solvers.counting import counted
 from dbp.testing.checks import random_scores
 
 _CHUNK = 2_000  # draws in one call, for each theta

@@ -10,7 +10,7 @@ from torch import Tensor
 from dbp.core import Draw, Solver, Target
 from dbp.errors import UserError
 from dbp.estimators.natural import Natural
-from dbp.gradients import only_gradient
+from dbp.gradients.rules import only_gradient
 from dbp.shapes import leave_one_out, require_apart, sum_to
 
 

@@ -9,7 +9,7 @@ from torch.func import functional_call
 from dbp.core import Draw, Estimator, Noise, Solver, Target
 from dbp.errors import UserError
 from dbp.estimators.precision import as_parameters_of
-from dbp.gradients import straight_through
+from dbp.gradients.rules import straight_through
 from dbp.shapes import sum_to
 
 

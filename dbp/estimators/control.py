@@ -12,7 +12,7 @@ from dbp.core import Draw, Solver, Target
 from dbp.errors import Unsupported, UserError
 from dbp.estimators.natural import Natural
 from dbp.estimators.precision import as_parameters_of
-from dbp.gradients import only_gradient
+from dbp.gradients.rules import only_gradient
 from dbp.shapes import align, require_apart, sum_to
 
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from dbp.core import Draw, Estimator, Noise, Solver, Target
-from dbp.draws import Draws, Rows, cut
 from dbp.errors import UserError
-from dbp.gradients import pull_back_draws
+from dbp.gradients.draws import Draws, Rows, cut
+from dbp.gradients.rules import pull_back_draws
 from dbp.noises import Gumbel
 
 

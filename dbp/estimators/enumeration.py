@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dbp.core import Draw, Estimator, Solver, Target
 from dbp.errors import Unsupported, UserError
-from dbp.gradients import only_gradient
+from dbp.gradients.rules import only_gradient
 from dbp.noises import Gumbel
 
 

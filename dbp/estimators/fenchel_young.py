@@ -5,15 +5,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dbp import subsets
 from dbp.core import Draw, Noise, Solver, Target, Tractable
-from dbp.draws import Rows
 from dbp.errors import Unsupported
 from dbp.estimators.perturbed import Perturbed
 from dbp.estimators.targets import instead, right_decision
-from dbp.gradients import only_gradient
+from dbp.gradients.draws import Rows
+from dbp.gradients.rules import only_gradient
 from dbp.noises import Normal
 from dbp.shapes import dot
+from dbp.solvers import subsets
 
 
 class FenchelYoung(Perturbed):

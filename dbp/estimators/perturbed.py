@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from dbp.core import Draw, Estimator, Noise, Solver, Target
-from dbp.draws import Draws, cut
 from dbp.errors import Unsupported, UserError
-from dbp.gradients import linear_pull_back
+from dbp.gradients.draws import Draws, cut
+from dbp.gradients.rules import linear_pull_back
+from dbp.gradients.sums import contrasts, mean, weighted_sum
 from dbp.noises import Normal
-from dbp.sums import contrasts, mean, weighted_sum
 
 
 class Perturbed(Estimator):

@@ -8,7 +8,7 @@ from torch import Tensor
 from dbp.core import Draw, Solver, Target
 from dbp.errors import UserError
 from dbp.estimators.natural import Natural
-from dbp.gradients import straight_through
+from dbp.gradients.rules import straight_through
 from dbp.shapes import align
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dbp.core import Draw, Estimator, Noise, Solver, Target, Tractable
 from dbp.errors import Unsupported, UserError
-from dbp.gradients import only_gradient
+from dbp.gradients.rules import only_gradient
 from dbp.shapes import leave_one_out, sum_to
 
 

@@ -4,10 +4,10 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from dbp import permutations
 from dbp.core import Draw, Estimator, Noise, Solver, Target
 from dbp.errors import Unsupported, UserError
-from dbp.gradients import straight_through
+from dbp.gradients.rules import straight_through
+from dbp.solvers import permutations
 
 Output = Literal["values", "ranks", "permutation"]
 Method = Literal["permutahedron", "neural_sort", "soft_sort", "network"]

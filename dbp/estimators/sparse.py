@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dbp.core import Draw, Estimator, Noise, Solver, Target
 from dbp.errors import Unsupported, UserError
-from dbp.gradients import straight_through
+from dbp.gradients.rules import straight_through
 
 
 class Sparse(Estimator):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dbp.core import Draw, Estimator, Noise, Solver, Target
 from dbp.errors import Unsupported, UserError
-from dbp.gradients import straight_through
+from dbp.gradients.rules import straight_through
 from dbp.noises import Rademacher
 from dbp.shapes import centre, normalise, require_scored
 

@@ -4,11 +4,11 @@ from typing import Any
 
 from torch import Tensor
 
-from dbp import subsets
 from dbp.core import Draw, Estimator, Solver, Target
 from dbp.errors import Unsupported
-from dbp.gradients import straight_through
+from dbp.gradients.rules import straight_through
 from dbp.noises import Logistic
+from dbp.solvers import subsets
 
 
 class SIMPLE(Estimator):
@@ -16,7 +16,7 @@ class SIMPLE(Estimator):
 
         y ~ p(y) proportional to exp <theta, y>,   d theta = J dy,   J = d E[y] / d theta = Cov[y]
 
-    both by dynamic programs of n steps. `dbp.subsets` has the marginals and the entropy.
+    both by dynamic programs of n steps. `dbp.solvers.subsets` has the marginals and the entropy.
 
     Source: Ahmed, Zeng, Niepert, Van den Broeck, "SIMPLE: a gradient estimator for k-subset sampling", ICLR 2023.
 

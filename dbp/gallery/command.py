@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dbp.catalog import merge
 from dbp.components import catalog
 from dbp.config import read_overrides
 from dbp.errors import UserError
 from dbp.gallery.examples import EXAMPLES, Example
+from dbp.registry.catalog import merge
 
 USAGE = "dbp plot solver NAME [solver.OPTION=VALUE ...] [output=FILE.png]"
 

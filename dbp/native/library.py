@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dbp import kernels
+from dbp.native import loader
 
 _SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 _OUT_OF_MEMORY = -1
 _NEVER_KEPT = 2**25  # so many bytes malloc gives back to the system when they are freed, and takes anew
-_LIBRARY, _ = kernels.load()  # now, where torch.compile does not look
+_LIBRARY, _ = loader.load()  # now, where torch.compile does not look
 _TORCH = ctypes.CDLL(torch._C.__file__)
 if _LIBRARY is not None and hasattr(_TORCH, "torch_parallel_for"):  # from 2.10 on
     _LIBRARY.dbp_lend_threads(_TORCH.torch_parallel_for)
@@ -34,7 +34,7 @@ def empty_like(x: Tensor) -> Tensor:
     """Contiguous, not initialised; in huge pages, where that is to be had, if it is much."""
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
     if y.nbytes >= _NEVER_KEPT and serves(y):
-        kernels.function("dbp_huge_pages", 1, 1)(y.data_ptr(), y.nbytes)
+        loader.function("dbp_huge_pages", 1, 1)(y.data_ptr(), y.nbytes)
     return y
 
 
@@ -58,7 +58,7 @@ def call(name: str, tensors: Sequence[Tensor | None], *sizes: int, scale: float 
         kept.append(tensor)
         pointers.append(None if tensor is None else tensor.data_ptr())
     symbol = f"dbp_{name}_{_SUFFIX[kept[0].dtype]}"
-    function = kernels.function(symbol, len(kept), len(sizes) + 1, scale is not None)
+    function = loader.function(symbol, len(kept), len(sizes) + 1, scale is not None)
     scales = () if scale is None else (scale,)
     result = function(*pointers, *sizes, *scales, torch.get_num_threads())
     if result == _OUT_OF_MEMORY:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dbp import native
 from dbp.core import Solver
 from dbp.errors import UserError
+from dbp.native import ops
 from dbp.shapes import centre, normalise, unexpanded, unravel
 from dbp.solvers.graphs import Edges, edge_tensor, require_scores
 from dbp.solvers.instances import fields, per_row
@@ -52,7 +52,7 @@ class Arborescence(Solver):
         object.__setattr__(self, "_edges", edge_tensor(self.edges, (), "cpu"))
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
-        return arborescence(native.widen(theta), *self._graph(theta, instance)).to(theta)
+        return arborescence(ops.widen(theta), *self._graph(theta, instance)).to(theta)
 
     def project(self, theta: Tensor) -> Tensor:
         return normalise(centre(theta, 1), 1)
@@ -98,17 +98,17 @@ class Arborescence(Solver):
         return wide, per_row(root, 0, leading, "root").reshape(leading)
 
 
-@native.operator
+@ops.operator
 def arborescence(theta: Tensor, edges: Tensor, root: Tensor) -> Tensor:
     """`Arborescence` of `[*leading, edges]`, by the kernel where there is one for theta."""
     theta, n, root = theta.contiguous(), theta.shape[-1], root.contiguous()
-    y = native.empty_like(theta)
+    y = ops.empty_like(theta)
     if not theta.numel():
         return y
     graphs = unexpanded(edges, 2)
     nodes = count_nodes(graphs, root)
-    if native.serves(theta):
-        status = native.call("arborescence", (theta, graphs, root, y), root.numel(), n, nodes, len(graphs))
+    if ops.serves(theta):
+        status = ops.call("arborescence", (theta, graphs, root, y), root.numel(), n, nodes, len(graphs))
         lost = [status // 8] if status else []
     else:
         flat = theta.reshape(-1, n), edges.reshape(-1, n, 2), root.reshape(-1)

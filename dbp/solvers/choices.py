@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dbp import native, subsets
 from dbp.core import Noise, Solver, Tractable
 from dbp.errors import UserError
+from dbp.native import ops
 from dbp.noises import Gumbel, Logistic
 from dbp.shapes import centre, normalise
+from dbp.solvers import subsets
 from dbp.solvers.instances import require_whole
 from dbp.solvers.listing import listed
 
@@ -32,8 +33,8 @@ class OneHot(Tractable):
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         if not theta.shape[-1]:
             raise UserError(f"OneHot: there is nothing to choose from in shape {list(theta.shape)}")
-        wide = native.widen(theta)
-        return (one_hot if native.serves(wide) else one_hot_torch)(wide).to(theta)
+        wide = ops.widen(theta)
+        return (one_hot if ops.serves(wide) else one_hot_torch)(wide).to(theta)
 
     def project(self, theta: Tensor) -> Tensor:
         return normalise(centre(theta, 1), 1)
@@ -83,8 +84,8 @@ class TopK(Solver):
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         self._check(theta)
-        wide = native.widen(theta)
-        return (top_k if native.serves(wide) else top_k_torch)(wide, self.k).to(theta)
+        wide = ops.widen(theta)
+        return (top_k if ops.serves(wide) else top_k_torch)(wide, self.k).to(theta)
 
     def project(self, theta: Tensor) -> Tensor:
         return normalise(centre(theta, 1), 1)
@@ -154,12 +155,12 @@ def _is_mark(y: Tensor) -> Tensor:
     return (y == 0) | (y == 1)
 
 
-@native.operator
+@ops.operator
 def one_hot(theta: Tensor) -> Tensor:
     """`OneHot` by the kernel: the maximum of a row a register at a time, then the first that equals it."""
     theta = theta.contiguous()
-    y = native.empty_like(theta)
-    native.call("one_hot", (theta, y), theta.shape[:-1].numel(), theta.shape[-1])
+    y = ops.empty_like(theta)
+    ops.call("one_hot", (theta, y), theta.shape[:-1].numel(), theta.shape[-1])
     return y
 
 
@@ -168,12 +169,12 @@ def one_hot_torch(theta: Tensor) -> Tensor:
     return torch.zeros_like(theta).scatter(-1, theta.argmax(-1, keepdim=True), 1)
 
 
-@native.operator
+@ops.operator
 def top_k(theta: Tensor, k: int) -> Tensor:
     """`TopK` by the kernel: a search for the k-th largest score by counting what is above a guess."""
     theta = theta.contiguous()
-    y = native.empty_like(theta)
-    native.call("top_k", (theta, y), theta.shape[:-1].numel(), theta.shape[-1], k)
+    y = ops.empty_like(theta)
+    ops.call("top_k", (theta, y), theta.shape[:-1].numel(), theta.shape[-1], k)
     return y
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dbp import native
 from dbp.core import Solver
 from dbp.errors import UserError
+from dbp.native import ops
 from dbp.solvers.instances import require_whole
 from dbp.solvers.parts import in_parts
 
@@ -46,7 +46,7 @@ class KMeans(Solver):
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         leading, (n, d) = theta.shape[:-2], theta.shape[-2:]
-        if native.traced(theta):
+        if ops.traced(theta):
             return self._solve(theta)[0]
         (y,) = in_parts(self._solve, 32 * n * (d + self.k), theta.reshape(leading.numel(), n, d))
         return y.reshape(*leading, *y.shape[1:])
@@ -87,7 +87,7 @@ def _points(z: Tensor, index: Tensor) -> Tensor:
     return z.gather(-2, index.expand(*index.shape[:-1], z.shape[-1]))
 
 
-@native.operator
+@ops.operator
 def lloyd(centres: Tensor, z: Tensor, iterations: int) -> Tensor:
     """Lloyd's steps from given centres `[*leading, k, d]`, each row until nothing changes."""
     rows = z.shape[:-2].numel()

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dbp import native
 from dbp.core import Solver
 from dbp.errors import UserError
+from dbp.native import ops
 from dbp.shapes import normalise, unexpanded, unravel
 from dbp.solvers.bellman import Graphs, paths
 from dbp.solvers.instances import fields, per_row
@@ -52,11 +52,11 @@ class GraphPath(Solver):
     clip: bool = False
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
-        scores = native.widen(theta)
+        scores = ops.widen(theta)
         if self.clip:
             scores = scores.clamp_max(0)
         # The graph of the options is looked at once, which takes as long as a small batch.
-        y = _by_kernel(self._own, scores) if instance is None and not native.traced(theta) else None
+        y = _by_kernel(self._own, scores) if instance is None and not ops.traced(theta) else None
         return (graph_path(scores, *self._problem(theta, instance)) if y is None else y).to(theta)
 
     def project(self, theta: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class GraphPath(Solver):
         return _numbered(edge_tensor(self.edges, (), "cpu"), torch.tensor(self.source), torch.tensor(self.target))
 
 
-@native.operator
+@ops.operator
 def graph_path(theta: Tensor, edges: Tensor, source: Tensor, target: Tensor) -> Tensor:
     """`GraphPath` of `[*leading, edges]`, by the kernel where all rows share a graph."""
     leading, n = theta.shape[:-1], theta.shape[-1]
@@ -141,12 +141,12 @@ def _numbered(edges: Tensor, source: Tensor, target: Tensor) -> Graphs:
 def _by_kernel(graphs: Graphs, scores: Tensor) -> Tensor | None:
     """The paths of `[*leading, edges]` scores; none where there is no kernel, or some row has no path."""
     rows, n = scores.shape[:-1].numel(), scores.shape[-1]
-    if not (graphs.shared and scores.numel() and n == len(graphs.edges) and native.serves(scores)):
+    if not (graphs.shared and scores.numel() and n == len(graphs.edges) and ops.serves(scores)):
         return None
     scores = scores.contiguous()
-    y = native.empty_like(scores)
+    y = ops.empty_like(scores)
     tensors = (scores, graphs.edges, graphs.source.expand(rows), graphs.target.expand(rows), y)
-    return None if native.call("graph_path", tensors, rows, n, graphs.nodes) else y
+    return None if ops.call("graph_path", tensors, rows, n, graphs.nodes) else y
 
 
 def edge_tensor(edges: Any, leading: Sequence[int], device: torch.device | str, scores: int | None = None) -> Tensor:
@@ -164,7 +164,7 @@ def edge_tensor(edges: Any, leading: Sequence[int], device: torch.device | str, 
     if tensor.ndim < 2 or tensor.shape[-1] != 2 or tensor.is_floating_point():
         raise UserError(f"edges are pairs of nodes, integers [edges, 2]; got {tensor.dtype} {list(tensor.shape)}")
     tensor = tensor.long()
-    if tensor.numel() and not native.traced(tensor) and not (tensor.min() >= -1 and tensor.max() < MOST_NODES):
+    if tensor.numel() and not ops.traced(tensor) and not (tensor.min() >= -1 and tensor.max() < MOST_NODES):
         raise UserError(
             f"nodes are numbered from 0 without large gaps, below {MOST_NODES}; there is an edge with "
             f"{int(tensor.min())} or {int(tensor.max())}"

@@ -11,9 +11,9 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from dbp import native
 from dbp.core import Noise, Solver
 from dbp.errors import UserError
+from dbp.native import ops
 from dbp.noises import Gumbel
 from dbp.shapes import normalise, unravel
 from dbp.solvers.instances import require_whole
@@ -45,8 +45,8 @@ class Matching(Solver):
         require_whole(self, 1, "iterations")
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
-        host = native.widen(theta).cpu()  # where augmenting paths are at home
-        return (matching if native.serves(host) else matching_scipy)(host).to(theta)
+        host = ops.widen(theta).cpu()  # where augmenting paths are at home
+        return (matching if ops.serves(host) else matching_scipy)(host).to(theta)
 
     def project(self, theta: Tensor) -> Tensor:
         # A constant on a row that is matched whatever happens changes nothing; nor does one on such a column.
@@ -82,20 +82,20 @@ class Matching(Solver):
         return torch.nn.functional.one_hot(chosen.reshape(-1, rows), columns).to(torch.get_default_dtype())
 
 
-@native.operator
+@ops.operator
 def matching(theta: Tensor) -> Tensor:
     """`Matching` by the kernel: the shortest augmenting paths of Jonker and Volgenant."""
     theta = theta.contiguous()
-    y = native.empty_like(theta)
+    y = ops.empty_like(theta)
     if theta.numel():
         rows, columns = theta.shape[-2:]
-        status = native.call("matching", (theta, y), theta.numel() // (rows * columns), rows, columns)
+        status = ops.call("matching", (theta, y), theta.numel() // (rows * columns), rows, columns)
         if status:
             raise _not_finite(status // 8, theta.shape[:-2])
     return y
 
 
-@native.operator
+@ops.operator
 def matching_scipy(theta: Tensor) -> Tensor:
     """`Matching` by scipy, one problem after the other, for machines without the kernel."""
     if not theta.numel():

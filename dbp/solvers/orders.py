@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dbp import native
 from dbp.core import Solver
 from dbp.errors import UserError
+from dbp.native import ops
 from dbp.shapes import centre, normalise
 from dbp.solvers.instances import require_whole
 from dbp.solvers.listing import listed
@@ -26,8 +26,8 @@ class Rank(Solver):
     """
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
-        wide = native.widen(theta)
-        return (rank if native.serves(wide) else rank_torch)(wide).to(theta)
+        wide = ops.widen(theta)
+        return (rank if ops.serves(wide) else rank_torch)(wide).to(theta)
 
     def project(self, theta: Tensor) -> Tensor:
         return normalise(centre(theta, 1), 1)
@@ -95,12 +95,12 @@ class Permutation(Solver):
         return torch.eye(*shape)[torch.tensor(listed(itertools.permutations(range(*shape))))]
 
 
-@native.operator
+@ops.operator
 def rank(theta: Tensor) -> Tensor:
     """`Rank` by the kernel: counting up to 256 scores, a radix sort above."""
     theta = theta.contiguous()
-    y = native.empty_like(theta)
-    native.call("rank", (theta, y), theta.shape[:-1].numel(), theta.shape[-1])
+    y = ops.empty_like(theta)
+    ops.call("rank", (theta, y), theta.shape[:-1].numel(), theta.shape[-1])
     return y
 
 

@@ -10,9 +10,9 @@ import torch
 from scipy.optimize import LinearConstraint, milp
 from torch import Tensor
 
-from dbp import native
 from dbp.core import Solver
 from dbp.errors import UserError
+from dbp.native import ops
 from dbp.shapes import normalise, unexpanded, unravel
 from dbp.solvers.listing import listed
 from dbp.solvers.parts import in_parts
@@ -65,13 +65,13 @@ class Knapsack(Solver):
         object.__setattr__(self, "_resources", (weights, capacity))
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
-        wide = native.widen(theta)
+        wide = ops.widen(theta)
         weights, capacity = self._problem(theta, instance)
         if weights.is_floating_point() or weights.shape[-2] > 1:
             return knapsack_highs(wide, weights.double(), capacity.double()).to(theta)
         if capacity.is_floating_point():
             capacity = capacity.floor()
-        program = knapsack if native.serves(wide) else knapsack_torch
+        program = knapsack if ops.serves(wide) else knapsack_torch
         return program(wide, weights.squeeze(-2).long(), capacity.squeeze(-1).long()).to(theta)
 
     def project(self, theta: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class Knapsack(Solver):
             ) from None
 
 
-@native.operator
+@ops.operator
 def knapsack(theta: Tensor, weights: Tensor, capacity: Tensor) -> Tensor:
     """`Knapsack` with one resource by the kernel: a dynamic program over capacities, a register of them at a time."""
     theta = theta.contiguous()
@@ -113,14 +113,14 @@ def knapsack(theta: Tensor, weights: Tensor, capacity: Tensor) -> Tensor:
     weight, limit = unexpanded(weights, 1), unexpanded(capacity, 0)
     if _too_large(weight, limit):
         return knapsack_highs(theta, weights.unsqueeze(-2).double(), capacity.unsqueeze(-1).double())
-    y, items = native.empty_like(theta), theta.shape[-1]
-    status = native.call("knapsack", (theta, weight, limit, y), theta.numel() // items, items, len(weight), len(limit))
+    y, items = ops.empty_like(theta), theta.shape[-1]
+    status = ops.call("knapsack", (theta, weight, limit, y), theta.numel() // items, items, len(weight), len(limit))
     if status:
         raise _negative(status // 8, theta.shape[:-1])
     return y
 
 
-@native.operator
+@ops.operator
 def knapsack_torch(theta: Tensor, weights: Tensor, capacity: Tensor) -> Tensor:
     """`Knapsack` with one resource by the dynamic program of the kernel, on any device."""
     if not theta.numel():
@@ -152,7 +152,7 @@ def _fill(scores: Tensor, weights: Tensor, left: Tensor, cells: int) -> tuple[Te
     return (torch.cat(chosen, 1).to(scores),)
 
 
-@native.operator
+@ops.operator
 def knapsack_highs(theta: Tensor, weights: Tensor, capacity: Tensor) -> Tensor:
     """`Knapsack` as an integer program for HiGHS, through scipy."""
     _require_positive(weights, capacity)

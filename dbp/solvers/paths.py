@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dbp import native
 from dbp.core import Solver
 from dbp.errors import UserError
+from dbp.native import ops
 from dbp.shapes import normalise, unravel
 from dbp.solvers.grid import NEGATIVE, OUTSIDE, is_chordless, paths, shortest_path
 
@@ -58,7 +58,7 @@ class GridPath(Solver):
 
     def solve(self, theta: Tensor, instance: Instance) -> Tensor:
         arguments = self._arguments(theta.shape, theta.device, instance)
-        return grid_path(native.widen(theta), *arguments, self.neighbours, True, self.clip).to(theta)
+        return grid_path(ops.widen(theta), *arguments, self.neighbours, True, self.clip).to(theta)
 
     def project(self, theta: Tensor) -> Tensor:
         return normalise(theta, 2)
@@ -101,7 +101,7 @@ class GridPath(Solver):
         return torch.where(inside, given[..., 0] * shape[-1] + given[..., 1], -1)
 
 
-@native.operator
+@ops.operator
 def grid_path(
     theta: Tensor,
     mask: Tensor | None,
@@ -117,13 +117,13 @@ def grid_path(
     anyway where sweeping takes long.
     """
     theta = theta.contiguous()
-    y = native.empty_like(theta)
+    y = ops.empty_like(theta)
     if not theta.numel():
         return _empty(y)
-    if native.serves(theta):
+    if ops.serves(theta):
         tensors = (theta, mask, source, target, y)
         count = theta.shape[:-2].numel()
-        status = native.call("grid_path", tensors, count, *theta.shape[-2:], neighbours, sweep, clip)
+        status = ops.call("grid_path", tensors, count, *theta.shape[-2:], neighbours, sweep, clip)
     else:
         scores = theta.clamp_max(0) if clip else theta
         y, status = shortest_path(scores, mask, *_ends(theta, source, target), neighbours)

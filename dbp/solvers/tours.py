@@ -13,9 +13,9 @@ from scipy.sparse import coo_array, csr_array, vstack
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from dbp import native
 from dbp.core import Solver
 from dbp.errors import UserError
+from dbp.native import ops
 from dbp.shapes import normalise, unravel
 from dbp.solvers.instances import require_whole
 from dbp.solvers.listing import listed
@@ -55,10 +55,10 @@ class Tour(Solver):
         n = theta.shape[-1]
         if theta.shape[-2] != n:
             raise UserError(f"Tour takes a square matrix of scores, got shape {list(theta.shape)}")
-        wide = native.widen(theta)
+        wide = ops.widen(theta)
         if n > _EXACT:
             wide = wide.cpu()  # local search is not for a GPU
-        if native.serves(wide):
+        if ops.serves(wide):
             kicks = (30 if self.directed else 4) * n if self.kicks is None else self.kicks
             return tour(wide, self.directed, kicks).to(theta)
         return (tour_torch if n <= _EXACT else tour_highs)(wide, self.directed).to(theta)
@@ -90,20 +90,20 @@ class Tour(Solver):
         return _adjacency(cities, self.directed).to(torch.get_default_dtype())
 
 
-@native.operator
+@ops.operator
 def tour(theta: Tensor, directed: bool, kicks: int) -> Tensor:
     """`Tour` by the kernel: dynamic programming up to 13 cities, local search with kicks above."""
     theta = theta.contiguous()
-    y = native.empty_like(theta)
+    y = ops.empty_like(theta)
     if theta.numel():
         n = theta.shape[-1]
-        status = native.call("tour", (theta, y), theta.numel() // n**2, n, int(directed), kicks)
+        status = ops.call("tour", (theta, y), theta.numel() // n**2, n, int(directed), kicks)
         if status:
             raise _not_finite(status // 8, theta.shape[:-2])
     return y
 
 
-@native.operator
+@ops.operator
 def tour_torch(theta: Tensor, directed: bool) -> Tensor:
     """`Tour` by the dynamic program of the kernel, on any device."""
     if not theta.numel():
@@ -140,7 +140,7 @@ def _held_karp(theta: Tensor, directed: bool) -> tuple[Tensor]:
     return (_adjacency(order, directed).to(theta),)
 
 
-@native.operator
+@ops.operator
 def tour_highs(theta: Tensor, directed: bool) -> Tensor:
     """`Tour` as an integer program for HiGHS, through scipy: degrees, and cuts for the parts that solutions fall into.
 

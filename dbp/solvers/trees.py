@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dbp import native
 from dbp.core import Solver
 from dbp.errors import UserError
+from dbp.native import ops
 from dbp.shapes import centre, normalise, unexpanded, unravel
 from dbp.solvers.listing import listed
 from dbp.solvers.parts import in_parts
@@ -49,8 +49,8 @@ class SpanningTree(Solver):
                 raise UserError(f"SpanningTree: edge {list(pair)} is not a pair of nodes in 0..{nodes - 1}")
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
-        wide, ends = native.widen(theta), self._graph(theta, instance)
-        return (spanning_tree if native.serves(wide) else spanning_tree_torch)(wide, ends, self.nodes or 0).to(theta)
+        wide, ends = ops.widen(theta), self._graph(theta, instance)
+        return (spanning_tree if ops.serves(wide) else spanning_tree_torch)(wide, ends, self.nodes or 0).to(theta)
 
     def project(self, theta: Tensor) -> Tensor:
         return normalise(centre(theta, 1), 1)
@@ -98,22 +98,22 @@ class SpanningTree(Solver):
         return ends.to(theta.device, torch.int64).expand(*theta.shape, 2)
 
 
-@native.operator
+@ops.operator
 def spanning_tree(theta: Tensor, ends: Tensor, nodes: int) -> Tensor:
     """`SpanningTree` by the kernel: Kruskal's method with a radix sort. Zero nodes: as many as `ends` names."""
     theta = theta.contiguous()
-    y = native.empty_like(theta)
+    y = ops.empty_like(theta)
     if theta.numel():
         edges = theta.shape[-1]
         ends = unexpanded(ends, 2)
         nodes = nodes or _count_nodes(ends)
-        status = native.call("spanning_tree", (theta, ends, y), theta.numel() // edges, edges, nodes, len(ends))
+        status = ops.call("spanning_tree", (theta, ends, y), theta.numel() // edges, edges, nodes, len(ends))
         if status:
             raise _outside(status // 8, theta.shape[:-1], nodes)
     return y
 
 
-@native.operator
+@ops.operator
 def spanning_tree_torch(theta: Tensor, ends: Tensor, nodes: int) -> Tensor:
     """`SpanningTree` on any device: Boruvka's method, all parts of all graphs at once."""
     if not theta.numel():

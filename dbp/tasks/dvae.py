@@ -95,7 +95,7 @@ class DVAE(Task):
 
     @torch.no_grad()
     def figures(self, batch: Any) -> "dict[str, Figure]":
-        from dbp.plots import reconstructions
+        from dbp.tasks.plots import reconstructions
 
         seen = self.predict_step(batch, 0)
         return {"reconstructions": reconstructions(seen["images"], seen["codes"], seen["reconstructions"])}

@@ -96,7 +96,7 @@ class Sorting(Task):
 
     @torch.no_grad()
     def figures(self, batch: Any) -> "dict[str, Figure]":
-        from dbp.plots import sequences
+        from dbp.tasks.plots import sequences
 
         seen = self.predict_step(batch, 0)
         return {"sequences": sequences(seen["sequences"].gather(-1, seen["order"]))}

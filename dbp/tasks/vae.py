@@ -133,7 +133,7 @@ class VAE(Task):
 
     @torch.no_grad()
     def figures(self, batch: Any) -> "dict[str, Figure]":
-        from dbp.plots import image_grid, reconstructions
+        from dbp.tasks.plots import image_grid, reconstructions
 
         seen = self.predict_step(batch, 0)
         generator = torch.Generator(self.device).manual_seed(0)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from dbp.core import Estimator, Solver, Target
-from dbp.counting import counted
 from dbp.errors import UserError
 from dbp.shapes import sum_to
+from dbp.solvers.counting import counted
 from dbp.testing.checks import random_scores, random_state, require, run, same, table, untouched
 
 

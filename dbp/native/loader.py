@@ -1,0 +1,63 @@
+"""The compiled kernels of this machine. No torch here, so that `dbp list` can say at once what is in use."""
+
+import ctypes
+import os
+from collections.abc import Callable
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+from dbp.errors import UserError
+
+_FOLDER = Path(__file__).parent
+_SETS = ("kernels", "kernels_avx2", "kernels_avx512")
+
+
+@cache
+def load() -> tuple[ctypes.CDLL | None, str]:
+    """The library that fits the processor, and its name; or None, and why torch is used in its place."""
+    if os.environ.get("DBP_NATIVE") == "0":
+        return None, "torch (DBP_NATIVE=0)"
+    if not _path("kernels").exists():
+        return None, "torch (installed without a C++ compiler)"
+    try:
+        best = ctypes.CDLL(str(_path("kernels"))).dbp_best_instruction_set()
+        name = next(name for name in reversed(_SETS[: best + 1]) if _path(name).exists())
+        return _of_these_sources(ctypes.CDLL(str(_path(name)))), f"native ({name})"
+    except OSError as error:
+        return None, f"torch ({error})"
+
+
+def _of_these_sources(library: ctypes.CDLL) -> ctypes.CDLL:
+    """The library, unless it was built of other sources than lie here, as after a pull: its arguments may be others."""
+    files = sorted([*_FOLDER.glob("src/*.cpp"), *_FOLDER.glob("src/*.h")])  # a wheel has none
+    expected = int(sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:15], 16)
+    built_of = ctypes.c_int64.in_dll(library, "dbp_sources").value if hasattr(library, "dbp_sources") else None
+    if files and built_of != expected:
+        raise UserError(
+            "the compiled kernels are not of the sources in dbp/native/src: "
+            "install again, or run python setup.py build_ext --inplace; DBP_NATIVE=0 does without them"
+        )
+    return library
+
+
+@cache
+def function(symbol: str, pointers: int, integers: int, scaled: bool = False) -> Callable[..., int]:
+    """A function of the library that takes addresses, then integers, before the last of them a double if `scaled`.
+
+    It returns an integer; ctypes lets go of the GIL while it runs.
+    """
+    found = getattr(load()[0], symbol)
+    numbers = [*[ctypes.c_int64] * (integers - 1), *[ctypes.c_double] * scaled, ctypes.c_int64]
+    found.argtypes = [ctypes.c_void_p] * pointers + numbers
+    found.restype = ctypes.c_int64
+    return found
+
+
+def status() -> str:
+    """What the solvers run on: `native (kernels_avx512)`, or `torch` with the reason why no kernel is used."""
+    return load()[1]
+
+
+def _path(name: str) -> Path:
+    return _FOLDER / f"{name}.so"

@@ -1,0 +1,7 @@
+"""The kernels, for other rooms: whether they serve a tensor, how they are called, registered and traced."""
+
+from dbp.native.library import call, empty_like, serves, widen
+from dbp.native.loader import status
+from dbp.native.operator import PLAIN, operator, traced
+
+__all__ = ["PLAIN", "call", "empty_like", "operator", "serves", "status", "traced", "widen"]

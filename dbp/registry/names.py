@@ -1,0 +1,166 @@
+"""Names for classes of one kind. Nothing is imported before it is built, and a choice is never made in silence.
+
+A *name* is a registered one (`imle`) or an import path (`package.module:Class`). Registered names come from
+
+1. the built-ins, a table of "module:Class" strings in `components.py`; these names are reserved,
+2. `Registry.register`, a decorator for notebooks, scripts and tests,
+3. entry points of installed distributions, in the registry's group.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+from dbp.errors import UserError
+from dbp.registry.signature import Signature, signature, signature_of_class
+
+C = TypeVar("C", bound=type)
+BUILTIN = "built in"
+IMPORT_PATH = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """ " Did you mean 'imle'?", or nothing."""
+    close = difflib.get_close_matches(str(word), list(known), n=2, cutoff=0.6)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of a name: what it stands for ("module:Class"), and who says so."""
+
+    name: str
+    value: str
+    source: str
+    cls: type | None = None
+
+    @property
+    def path(self) -> str:
+        return self.value.replace(":", ".")
+
+    def load(self) -> Any:
+        if self.cls is not None:
+            return self.cls
+        module, _, names = self.value.partition(":")
+        found = import_module(module)
+        for name in names.split("."):
+            found = getattr(found, name)
+        return found
+
+
+class Registry:
+    """Classes of one kind, by name.
+
+    Args:
+        kind: the word for one of them, singular.
+        plural: the word for many; the entry-point group is `dbp.<plural>`.
+        base: "module:Class" of what they all are, or None.
+        builtins: name to "module:Class".
+        hidden: parameters of their constructors that are not options.
+        sparse: whether a complete configuration leaves unset options out (classes of others, with many).
+        partial: whether what is built is a factory, `functools.partial(cls, **options)`.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        plural: str,
+        base: str | None,
+        builtins: Mapping[str, str],
+        hidden: Iterable[str] = (),
+        sparse: bool = False,
+        partial: bool = False,
+    ) -> None:
+        self.kind, self.plural, self.base, self.group = kind, plural, base, f"dbp.{plural}"
+        self.hidden, self.sparse, self.partial = frozenset(hidden), sparse, partial
+        self._builtins, self._local = dict(builtins), dict[str, Claim]()
+
+    @cached_property
+    def _plugins(self) -> list[Claim]:
+        points = entry_points(group=self.group)
+        owners = [f"{p.dist.name} {p.dist.version}" if p.dist else "an unknown distribution" for p in points]
+        return list(dict.fromkeys(Claim(p.name, p.value, o) for p, o in zip(points, owners, strict=True)))
+
+    def claims(self) -> dict[str, list[Claim]]:
+        """Every claim of every name, the one in force first; imports nothing."""
+        table = {name: [Claim(name, value, BUILTIN)] for name, value in self._builtins.items()}
+        for claim in [*self._local.values(), *self._plugins]:
+            table.setdefault(claim.name, []).append(claim)
+        return dict(sorted(table.items()))
+
+    def claim(self, name: str) -> Claim:
+        """What `name` stands for; imports nothing.
+
+        Raises:
+            UserError: nobody claims the name, or two plugins do.
+        """
+        if ":" in name:
+            if not IMPORT_PATH.fullmatch(name):
+                raise UserError(f"{self.kind} {name!r}: a class of your own is named 'module:Class'")
+            return Claim(name, name, "import path")
+        claims = self.claims().get(name, [])
+        if not claims:
+            raise UserError(
+                f"unknown {self.kind} {name!r}.{did_you_mean(name, self.claims())}\n"
+                f"  known: {', '.join(self.claims())}\n"
+                f"  a package adds one by an entry point in {self.group!r}; one of your own is named 'module:Class'"
+            )
+        if len(claims) > 1 and claims[0].source != BUILTIN:
+            raise UserError(
+                f"the {self.kind} name {name!r} is claimed {len(claims)} times:\n"
+                + "".join(f"  {c.value} from {c.source}\n" for c in claims)
+                + f"  uninstall all but one, or say which: {self.kind}: {{name: '{claims[-1].value}'}}"
+            )
+        return claims[0]
+
+    def get(self, name: str) -> type:
+        """The class; imports the module that defines it.
+
+        Raises:
+            UserError: it cannot be imported, or is no class of this kind.
+        """
+        claim = self.claim(name)
+        what = self._describe(claim)
+        try:
+            cls = claim.load()
+        except Exception as error:  # a plugin may raise anything when it is imported
+            raise UserError(f"{what} cannot be imported:\n  {type(error).__name__}: {error}") from error
+        base = Claim("", self.base, "").load() if self.base else object
+        if not (inspect.isclass(cls) and issubclass(cls, base)):
+            raise UserError(f"{what} is {cls!r}, not a subclass of {base.__module__}.{base.__qualname__}")
+        return cls
+
+    def signature(self, name: str) -> Signature:
+        """The options of a name, read from source code where there is any, else from the imported class."""
+        claim = self.claim(name)
+        found = signature(claim.path) if claim.cls is None else None
+        found = found or signature_of_class(self.get(name))
+        shown = {key: option for key, option in found.options.items() if key not in self.hidden}
+        return Signature(shown, found.open, found.doc)
+
+    def register(self, name: str) -> Callable[[C], C]:
+        """`@estimators.register("mine")`, for classes that are in no installed distribution."""
+
+        def add(cls: C) -> C:
+            claim = Claim(name, f"{cls.__module__}:{cls.__qualname__}", "register()", cls)
+            taken = [
+                c for c in self.claims().get(name, []) if c.value != claim.value
+            ]  # a notebook's cell may run again
+            if taken:
+                raise UserError(f"the {self.kind} name {name!r} is taken by {taken[0].value} ({taken[0].source})")
+            self._local[name] = claim
+            return cls
+
+        return add
+
+    def _describe(self, claim: Claim) -> str:
+        whence = "" if ":" in claim.name else f" ({claim.value}, {claim.source})"
+        return f"{self.kind} {claim.name!r}{whence}"

@@ -1,0 +1,1 @@
+"""A run: how it starts, is kept, stops, and resumes."""

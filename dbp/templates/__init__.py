@@ -1,0 +1,1 @@
+"""`dbp new`: a plugin package from templates."""

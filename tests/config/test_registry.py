@@ -1,0 +1,169 @@
+"""Names stand for what the source code says, and for nothing else."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from dbp.components import catalog, estimators
+from dbp.errors import UserError
+from dbp.registry.catalog import Catalog, merge
+from dbp.registry.names import Registry
+from dbp.registry.signature import signature, signature_of_class
+
+BUILTINS = [(kind, name) for kind, registry in catalog.items() for name in registry.claims()]
+
+
+@pytest.mark.parametrize(("kind", "name"), BUILTINS)
+def test_source_says_what_the_class_says(kind: str, name: str) -> None:
+    cls, read = catalog[kind].get(name), signature(catalog[kind].claim(name).path)
+    assert read is not None
+    parameters = inspect.signature(cls).parameters.values()
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    required = {p.name for p in named if p.default is p.empty}
+    assert {p.name for p in named} <= set(read.options)
+    assert required == {key for key, option in read.options.items() if option.default is None}
+
+
+@pytest.mark.parametrize("name", catalog["noise"].claims())
+def test_the_imported_class_gives_the_same_signature(name: str) -> None:
+    registry = catalog["noise"]
+    imported, read = signature_of_class(registry.get(name)), registry.signature(name)
+    assert {k: o.type for k, o in imported.options.items()} == {k: o.type for k, o in read.options.items()}
+
+
+NETWORK = {"name": "mlp", "sizes": [3, 3]}
+REQUIRED: dict[str, Any] = {
+    "dab": {"bridge": NETWORK},
+    "relax": {"network": NETWORK},
+    "smooth_sort": {"output": "ranks"},
+}
+
+
+@pytest.mark.parametrize("name", catalog["estimator"].claims())
+def test_completing_is_idempotent_and_builds_the_defaults(name: str) -> None:
+    options = REQUIRED.get(name, {})
+    complete = catalog.complete("estimator", {"name": name, **options})
+    assert catalog.complete("estimator", complete) == complete
+    built, plain = catalog.build("estimator", complete), catalog["estimator"].get(name)(**options)
+    assert built.noise == plain.noise
+    assert built.samples == plain.samples
+
+
+NESTED: list[tuple[Any, Any]] = [
+    ({}, {"name": "gumbel", "scale": 1.0}),
+    ({"noise": "normal"}, {"name": "normal", "scale": 1.0}),
+    ({"noise": {"scale": 2}}, {"name": "gumbel", "scale": 2.0}),
+    ({"noise": {"name": "sum_of_gamma", "k": 3}}, {"name": "sum_of_gamma", "scale": 1.0, "k": 3.0, "terms": 10}),
+    ({"noise": None}, None),
+    ({"noise": "dbp.noises:Logistic"}, {"name": "dbp.noises:Logistic", "scale": 1.0}),
+]
+
+
+@pytest.mark.parametrize(("given", "expected"), NESTED)
+def test_an_option_annotated_with_a_base_is_a_component(given: dict[str, Any], expected: Any) -> None:
+    complete = catalog.complete("estimator", {"name": "imle", **given})
+    assert complete["noise"] == expected
+    built = catalog.build("estimator", complete).noise
+    assert built == (None if expected is None else catalog.build("noise", expected))
+
+
+OVER: list[tuple[Any, Any, Any]] = [
+    ("imle", {"lam": 3}, {"name": "imle", "lam": 3}),
+    ({"name": "imle", "lam": 3}, "identity", {"name": "identity"}),
+    ({"name": "imle", "lam": 3}, "imle", {"name": "imle", "lam": 3}),
+    ({"name": "imle", "lam": 3}, {"name": "imle", "samples": 2}, {"name": "imle", "lam": 3, "samples": 2}),
+    ({"name": "a", "noise": {"name": "b", "k": 1}}, {"noise": "c"}, {"name": "a", "noise": {"name": "c"}}),
+    ({"name": "a", "noise": {"name": "b", "k": 1}}, {"noise": None}, {"name": "a", "noise": None}),
+    ({"name": "a", "noise": "b"}, {"noise": {"k": 1}}, {"name": "a", "noise": {"name": "b", "k": 1}}),
+    ({"devices": [0, 1]}, {"devices": [2]}, {"devices": [2]}),
+    (None, {"name": "cosine"}, {"name": "cosine"}),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), OVER)
+def test_naming_another_component_drops_the_options_of_the_old_one(old: Any, new: Any, expected: Any) -> None:
+    assert merge(old, new) == expected
+
+
+def test_plain_python_builds_by_name() -> None:
+    import dbp
+
+    assert dbp.build("solver", {"name": "top_k", "k": 10}) == dbp.solvers.TopK(k=10)
+    assert dbp.build("noise", "gumbel") == dbp.noises.Gumbel()
+    noise = dbp.noises.Normal(scale=3.0)
+    assert dbp.build("noise", noise) is noise
+
+
+def test_optimizers_build_to_factories() -> None:
+    import torch
+
+    factory = catalog.build("optimizer", {"name": "adamw", "lr": 1, "betas": [0.5, 0.9]})
+    group = factory([torch.nn.Parameter(torch.zeros(1))]).param_groups[0]
+    assert (group["lr"], group["betas"]) == (1.0, (0.5, 0.9))
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry("thing", "things", None, {"mine": "dbp.noises:Normal"})
+
+
+def test_registered_classes_need_no_source_file(registry: Registry) -> None:
+    namespace: dict[str, Any] = {}
+    exec("class Made:\n    'Made.'\n    def __init__(self, size: int, rate: float = 0.5): self.size = size", namespace)
+    registry.register("made")(namespace["Made"])
+    things = Catalog(registry)
+    assert things.complete("thing", {"name": "made", "size": 2}) == {"name": "made", "size": 2, "rate": 0.5}
+    assert things.build("thing", {"name": "made", "size": 2}).size == 2
+
+
+def test_a_taken_name_is_not_registered_twice(registry: Registry) -> None:
+    class Thing:
+        pass
+
+    registry.register("thing")(Thing)
+    registry.register("thing")(Thing)  # a notebook's cell that runs again
+    with pytest.raises(UserError, match=r"'mine' is taken by dbp.noises:Normal \(built in\)"):
+        registry.register("mine")(Thing)
+
+
+VALUES: list[tuple[str, Any, str]] = [
+    ("lam", "abc", "estimator.lam: expected float, got 'abc'"),
+    ("lam", True, "estimator.lam: expected float, got True"),
+    ("lam", None, "estimator.lam: expected float, got None"),
+    ("samples", 2.5, "estimator.samples: expected int or null, got 2.5"),
+    ("noise", "gumble", "unknown noise 'gumble'. Did you mean 'gumbel'?"),
+    ("noise", 3, "estimator.noise: expected Noise or null, got 3"),
+    ("noise", {"scal": 2}, "estimator.noise: noise 'gumbel' has no option 'scal'. Did you mean 'scale'?"),
+]
+
+
+@pytest.mark.parametrize(("option", "value", "message"), VALUES)
+def test_wrong_values_are_named(option: str, value: Any, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        catalog.complete("estimator", {"name": "imle", option: value})
+    assert str(error.value).splitlines()[0] == message
+
+
+@pytest.mark.parametrize(("given", "kept"), [(2, 2), (2.0, 2)])
+def test_whole_numbers_are_integers(given: float, kept: int) -> None:
+    complete = catalog.complete("estimator", {"name": "imle", "samples": given})
+    assert complete["samples"] == kept
+    assert type(complete["samples"]) is int
+
+
+@pytest.fixture
+def impolite() -> Iterator[str]:
+    @estimators.register("impolite")
+    class Impolite(estimators.get("identity")):  # type: ignore[misc]
+        def __init__(self) -> None:
+            raise ValueError("never on a Sunday")
+
+    yield "impolite"
+    del estimators._local["impolite"]
+
+
+def test_what_a_constructor_refuses_is_the_users_to_put_right(impolite: str) -> None:
+    with pytest.raises(UserError, match="estimator 'impolite': never on a Sunday"):
+        catalog.build("estimator", impolite)
