@@ -14,10 +14,9 @@ from typing import Any, NoReturn
 
 from dbp import __version__
 from dbp.audit import command as audit
-from dbp.bugs import in_short
 from dbp.components import catalog
 from dbp.config import KEYS, changes, compose, import_paths, located, to_yaml, validate
-from dbp.errors import Echo, Stopped, UserError
+from dbp.errors import Echo, Stopped, UserError, in_short
 from dbp.gallery import command as gallery
 from dbp.native import loader
 from dbp.registry.names import BUILTIN, Claim, Registry, did_you_mean

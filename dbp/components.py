@@ -4,8 +4,7 @@ A component of yours goes into its own file; then add its line here. A package o
 entry point, for example `[project.entry-points."dbp.estimators"]` with `mine = "my_package:Mine"`.
 """
 
-from dbp.registry.catalog import Catalog
-from dbp.registry.names import Registry
+from dbp.registry import Catalog, Registry
 
 tasks = Registry(
     "task", "tasks", "dbp.tasks.task:Task",

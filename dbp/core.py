@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from dbp.errors import Unsupported, UserError
-from dbp.shapes import require_finite
+from dbp.scores import require_finite
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dbp.components import catalog
 from dbp.errors import UserError
-from dbp.registry.names import did_you_mean
+from dbp.registry import did_you_mean
 
 HELP = """
   solver=one_hot        with options: solver=top_k solver.k=3

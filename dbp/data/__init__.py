@@ -2,7 +2,7 @@
 
 from dbp.data.data import Data
 from dbp.data.digits import Digits
-from dbp.data.errors import DataError
+from dbp.errors import DataError
 from dbp.data.images import Images
 from dbp.data.loader import Loader, Tensors
 from dbp.data.mnist import MNIST, FashionMNIST

@@ -9,7 +9,7 @@ from typing import Any
 from pytorch_lightning import LightningDataModule, Trainer
 from torch.utils.data import Dataset
 
-from dbp.data.errors import DataError
+from dbp.errors import DataError
 from dbp.data.loader import Loader
 from dbp.data.order import Order
 

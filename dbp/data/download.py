@@ -11,7 +11,7 @@ import requests
 from filelock import FileLock
 from tqdm import tqdm
 
-from dbp.data.errors import DataError
+from dbp.errors import DataError
 
 LIMIT = 1 << 30  # bytes of a file; a server could send without end
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dbp.data.errors import DataError
+from dbp.errors import DataError
 
 
 LIMIT = 1 << 30  # bytes; MNIST's largest file has 47 million

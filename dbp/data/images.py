@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dbp.data.data import Data
-from dbp.data.errors import DataError
+from dbp.errors import DataError
 from dbp.data.loader import Tensors
 from dbp.data.order import key
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from dbp.data.errors import DataError
+from dbp.errors import DataError
 from dbp.data.order import Batch, Order
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dbp.data.errors import DataError
+from dbp.errors import DataError
 from dbp.data.images import Images
 
 PIXELS = 28 * 28

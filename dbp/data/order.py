@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dbp.data.errors import DataError
+from dbp.errors import DataError
 
 
 def key(*parts: object) -> int:

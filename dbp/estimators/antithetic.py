@@ -11,7 +11,8 @@ from dbp.core import Draw, Solver, Target
 from dbp.errors import UserError
 from dbp.estimators.natural import Natural
 from dbp.gradients.rules import only_gradient
-from dbp.shapes import leave_one_out, require_apart, sum_to
+from dbp.scores import leave_one_out, require_apart
+from dbp.shapes import sum_to
 
 
 class _Antithetic(Natural):

@@ -13,7 +13,8 @@ from dbp.errors import Unsupported, UserError
 from dbp.estimators.natural import Natural
 from dbp.estimators.precision import as_parameters_of
 from dbp.gradients.rules import only_gradient
-from dbp.shapes import align, require_apart, sum_to
+from dbp.scores import require_apart
+from dbp.shapes import align, sum_to
 
 
 class REBAR(Natural):

@@ -12,7 +12,7 @@ from dbp.estimators.targets import instead, right_decision
 from dbp.gradients.draws import Rows
 from dbp.gradients.rules import only_gradient
 from dbp.noises import Normal
-from dbp.shapes import dot
+from dbp.scores import dot
 from dbp.solvers import subsets
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from dbp.core import Draw, Estimator, Solver, Target
 from dbp.errors import UserError
 from dbp.estimators.targets import instead, right_decision, right_scores
-from dbp.shapes import require_scored, sum_to
+from dbp.scores import require_scored
+from dbp.shapes import sum_to
 
 
 class _Pooled(Estimator):

@@ -8,7 +8,8 @@ from torch import Tensor
 from dbp.core import Draw, Estimator, Noise, Solver, Target, Tractable
 from dbp.errors import Unsupported, UserError
 from dbp.gradients.rules import only_gradient
-from dbp.shapes import leave_one_out, sum_to
+from dbp.scores import leave_one_out
+from dbp.shapes import sum_to
 
 
 class Score(Estimator):

@@ -10,7 +10,8 @@ from dbp.core import Draw, Estimator, Noise, Solver, Target
 from dbp.errors import Unsupported, UserError
 from dbp.gradients.rules import straight_through
 from dbp.noises import Rademacher
-from dbp.shapes import centre, normalise, require_scored
+from dbp.scores import require_scored
+from dbp.shapes import centre, normalise
 
 Projection = Literal["auto", "mean", "norm", "std", "none"]
 

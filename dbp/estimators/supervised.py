@@ -7,7 +7,7 @@ from torch import Tensor
 from dbp.core import Draw, Estimator, Solver, Target
 from dbp.errors import UserError
 from dbp.estimators.targets import instead, right_decision, right_scores
-from dbp.shapes import dot, require_scored
+from dbp.scores import dot, require_scored
 
 
 class SPOPlus(Estimator):

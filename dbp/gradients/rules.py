@@ -12,7 +12,7 @@ from dbp.core import Draw, without_autocast
 from dbp.gradients.draws import Draws, Rows, cut
 from dbp.gradients.sums import own_gradient, weighted, weighted_sum
 from dbp.native.ops import traced
-from dbp.shapes import require_scored
+from dbp.scores import require_scored
 
 
 def straight_through(hard: Tensor, soft: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 
 from dbp.config import carried, to_yaml
 from dbp.errors import UserError
-from dbp.registry.names import did_you_mean
+from dbp.registry import did_you_mean
 from dbp.runs.checkpoints import best_in, fault_in, verify
 from dbp.runs.files import replacing
 

@@ -16,7 +16,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from dbp import bugs
+from dbp import errors
 from dbp.components import catalog
 from dbp.config import carried, compose
 from dbp.errors import UserError
@@ -59,7 +59,7 @@ def fit(config: Mapping[str, Any], checkpoint: Path | None = None) -> Result:
         place, start = (None, checkpoint) if dry else folder.claim(config, checkpoint)
         trainer = _trainer(config, place, start)
         with (
-            bugs.in_short(place and place / ERROR),
+            errors.in_short(place and place / ERROR),
             messages.in_users_words(),  # also a loader's death, which its signal raises while the one below is at work
             _held(place, config, trainer),
             messages.in_users_words(),

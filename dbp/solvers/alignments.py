@@ -12,7 +12,8 @@ from torch import Tensor
 
 from dbp.core import Solver
 from dbp.errors import UserError
-from dbp.shapes import dot, normalise
+from dbp.scores import dot
+from dbp.shapes import normalise
 from dbp.solvers.graphs import Edges, edge_tensor
 from dbp.solvers.instances import fields, host_rows, naming
 from dbp.solvers.listing import listed

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dbp.core import Solver
 from dbp.errors import UserError
-from dbp.shapes import require_finite
+from dbp.scores import require_finite
 
 
 def require_whole(solver: Solver, least: int, *names: str) -> None:

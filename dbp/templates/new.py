@@ -10,7 +10,7 @@ from string import Template
 
 from dbp.components import catalog
 from dbp.errors import UserError
-from dbp.registry.names import did_you_mean
+from dbp.registry import did_you_mean
 
 _TEMPLATES = Path(__file__).parent
 

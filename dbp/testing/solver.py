@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dbp.core import Solver, Tractable
 from dbp.errors import Unsupported
-from dbp.shapes import dot
+from dbp.scores import dot
 from dbp.testing.checks import random_scores, random_state, require, run, same, table, untouched
 
 

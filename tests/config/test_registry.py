@@ -8,8 +8,8 @@ import pytest
 
 from dbp.components import catalog, estimators
 from dbp.errors import UserError
+from dbp.registry import Registry
 from dbp.registry.catalog import Catalog, merge
-from dbp.registry.names import Registry
 from dbp.registry.signature import signature, signature_of_class
 
 BUILTINS = [(kind, name) for kind, registry in catalog.items() for name in registry.claims()]

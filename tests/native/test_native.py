@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dbp.errors import NonFinite, UserError
 from dbp.native import loader, ops
-from dbp.shapes import require_finite
+from dbp.scores import require_finite
 from dbp.solvers import GridPath, OneHot, Rank, TopK
 from dbp.solvers.choices import one_hot, one_hot_torch, top_k, top_k_torch
 from dbp.solvers.grid import shortest_path

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dbp.bugs import in_short
 from dbp.cli import main
-from dbp.errors import UserError
+from dbp.errors import UserError, in_short
 
 LINE = ["fit", "task=slots", "solver=one_hot", "estimator=imle", "data=slots", "data.size=20"]
 TRAINER = ["trainer.accelerator=cpu", "trainer.max_epochs=1"]

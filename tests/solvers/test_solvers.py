@@ -4,7 +4,7 @@ from examples import SOLVERS
 
 from dbp.core import Tractable
 from dbp.errors import UserError
-from dbp.shapes import dot
+from dbp.scores import dot
 from dbp.solvers import FromFunction, KMeans, OneHot, Permutation, Rank, Sort, Threshold, TopK, Tour
 
 TRACTABLE = [name for name, example in SOLVERS.items() if isinstance(example.solver, Tractable)]

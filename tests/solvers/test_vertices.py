@@ -5,7 +5,7 @@ import torch
 
 from dbp.core import Solver
 from dbp.errors import Unsupported, UserError
-from dbp.shapes import dot
+from dbp.scores import dot
 from dbp.solvers import GridPath, Knapsack, Matching, OneHot, Rank, Sort, SpanningTree, Threshold, TopK, Tour
 
 # solver, event shape, how many vertices

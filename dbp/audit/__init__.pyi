@@ -1,0 +1,9 @@
+from .losses import Loss as Loss
+from .losses import standard_losses as standard_losses
+from .measure import Row as Row
+from .measure import audit as audit
+from .references import Reference as Reference
+from .references import reference as reference
+from .report import figure as figure
+from .report import table as table
+from .report import write_csv as write_csv

@@ -1,0 +1,1 @@
+"""The calls of other projects: one changed import line ports their code."""

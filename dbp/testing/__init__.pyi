@@ -1,0 +1,10 @@
+from .data import DATA_CHECKS as DATA_CHECKS
+from .data import check_data as check_data
+from .estimator import ESTIMATOR_CHECKS as ESTIMATOR_CHECKS
+from .estimator import check_estimator as check_estimator
+from .noise import NOISE_CHECKS as NOISE_CHECKS
+from .noise import check_noise as check_noise
+from .solver import SOLVER_CHECKS as SOLVER_CHECKS
+from .solver import check_solver as check_solver
+from .task import TASK_CHECKS as TASK_CHECKS
+from .task import check_task as check_task
