@@ -14,7 +14,6 @@ from .core import Estimator as Estimator
 from .core import Noise as Noise
 from .core import Solver as Solver
 from .core import Target as Target
-from .core import Tractable as Tractable
 from .errors import Unsupported as Unsupported
 from .errors import UserError as UserError
 from .estimators.export import without_estimators as without_estimators

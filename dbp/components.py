@@ -4,7 +4,10 @@ A component of yours goes into its own file; then add its line here. A package o
 entry point, for example `[project.entry-points."dbp.estimators"]` with `mine = "my_package:Mine"`.
 """
 
+from typing import Any
+
 from dbp.registry import Catalog, Registry
+from dbp.registry.names import BUILTIN
 
 tasks = Registry(
     "task", "tasks", "dbp.tasks.task:Task",
@@ -50,8 +53,6 @@ estimators = Registry(
         "gumbel_rao": "dbp.estimators:GumbelRao",
         "gapped": "dbp.estimators:Gapped",
         "zgr": "dbp.estimators:ZGR",
-        "sparse": "dbp.estimators:Sparse",
-        "smooth_sort": "dbp.estimators:SmoothSort",
         "dab": "dbp.estimators:DAB",
         "blackbox": "dbp.estimators:Blackbox",
         "imle": "dbp.estimators:IMLE",
@@ -82,11 +83,12 @@ noises = Registry(
         "uniform": "dbp.noises:Uniform",
         "rademacher": "dbp.noises:Rademacher",
         "sum_of_gamma": "dbp.noises:SumOfGamma",
+        "log_normal": "dbp.noises:LogNormal",
     },
 )  # fmt: skip
 networks = Registry(
     "network", "networks", "torch.nn:Module",
-    {"mlp": "dbp.networks:MLP", "squared_error": "dbp.networks:SquaredError"},
+    {"mlp": "dbp.networks:MLP", "squared_error": "dbp.networks:SquaredError", "entrywise": "dbp.networks:Entrywise"},
 )  # fmt: skip
 data = Registry(
     "data", "data", "dbp.data.data:Data",
@@ -146,3 +148,19 @@ loggers = Registry(
 
 catalog = Catalog(tasks, solvers, estimators, noises, networks, data, optimizers, schedulers, callbacks, loggers)
 build = catalog.build
+
+
+def working(solver: Any, supervised: bool = True) -> list[str]:
+    """The built-in estimators that work for a solver with their default options: it offers all that they need.
+
+    Args:
+        solver: an instance.
+        supervised: name those that need a target, too.
+    """
+    claims = [found[0] for found in estimators.claims().values() if found[0].source == BUILTIN]
+    classes = {claim.name: claim.load() for claim in claims}
+    return [
+        name
+        for name, cls in classes.items()
+        if all(map(solver.offers, cls.needs)) and (supervised or not cls.supervised)
+    ]

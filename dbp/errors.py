@@ -17,8 +17,8 @@ OURS = str(Path(__file__).parent) + os.sep
 LIBRARIES = [sysconfig.get_path(name) + os.sep for name in ("purelib", "platlib", "stdlib")]
 
 
-class UserError(Exception):
-    """What a user can put right; `str(error)` is the whole message. The command line prints it and exits with 2."""
+class UserError(ValueError):
+    """An error that the user can mend. `str(error)` is the whole message; `dbp` prints it and exits with 2."""
 
 
 class Unsupported(UserError):

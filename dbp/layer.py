@@ -1,10 +1,12 @@
 """A discrete layer for any PyTorch model, with or without Lightning."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dbp.components import build
 from dbp.core import Draw, Estimator, Solver, Target
 from dbp.errors import UserError
 
@@ -21,13 +23,19 @@ class Layer(nn.Module):
     units of whatever gradient arrives, as in the papers' code.
 
     Args:
-        solver: the forward pass.
-        estimator: the backward pass; in eval mode it is not used.
+        solver: the forward pass; an object, or a name or `{name: ..., option: ...}` as in a configuration.
+        estimator: the backward pass, likewise; in eval mode it is not used.
+
+    Raises:
+        UserError: one of them is no solver or estimator.
     """
 
-    def __init__(self, solver: Solver, estimator: Estimator) -> None:
+    def __init__(
+        self, solver: Solver | str | Mapping[str, Any], estimator: Estimator | str | Mapping[str, Any]
+    ) -> None:
         super().__init__()
-        self.solver, self.estimator = solver, estimator
+        self.solver = _component("solver", Solver, solver)
+        self.estimator = _component("estimator", Estimator, estimator)
 
     def forward(self, theta: Tensor, instance: Any = None, target: Target = Target()) -> Tensor:
         """The decision y of `[*samples, *batch, *event]`.
@@ -49,3 +57,11 @@ class Layer(nn.Module):
 
     def extra_repr(self) -> str:
         return f"solver={self.solver}"
+
+
+def _component(kind: str, base: type, given: Any) -> Any:
+    built = build(kind, given) if isinstance(given, str | Mapping) else given
+    if not isinstance(built, base):
+        got = f"the class {built.__name__}: call it" if isinstance(built, type) else type(built).__name__
+        raise UserError(f"dbp.Layer(solver, estimator) takes a dbp.{base.__name__} as its {kind}, got {got}")
+    return built

@@ -2,7 +2,6 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dbp.core import Noise
+from dbp.core import Noise, Slices
 from dbp.errors import UserError
+from dbp.gradients.sums import weighted_sum
 from dbp.native import ops
 from dbp.native.quantiles import of_sum_of_gamma, place
 
@@ -30,9 +30,7 @@ class Counted(Noise):
             return self.draw(like, generator)
         return self._counted(like.detach(), None, _key(generator), 0)
 
-    def around(
-        self, centre: Tensor, samples: int, generator: torch.Generator | None = None
-    ) -> Callable[[int, int], Tensor]:
+    def around(self, centre: Tensor, samples: int, generator: torch.Generator | None = None) -> Slices:
         if not _has_kernel(centre) or type(self).sample is not Counted.sample:  # a subclass may draw its own way
             return super().around(centre, samples, generator)
         key, centre, each = _key(generator), centre.contiguous(), centre.numel()
@@ -45,8 +43,11 @@ class Counted(Noise):
     def draw(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
         """What `sample` returns where there is no kernel."""
 
+    def weighted_score(self, theta: Tensor, noisy: Tensor, weight: Tensor) -> Tensor:
+        return weighted_sum(self.score(noisy - theta), weight)
+
     def table(self, like: Tensor) -> Tensor | None:
-        """What the kernel looks up, if anything."""
+        """The table that the kernel looks numbers up in; null for none."""
         return None
 
 
@@ -75,6 +76,39 @@ class Normal(Counted):
 
     def score(self, value: Tensor) -> Tensor:
         return -value.detach() if self.scale == 1 else value.detach() / -(self.scale**2)
+
+    def weighted_score(self, theta: Tensor, noisy: Tensor, weight: Tensor) -> Tensor:
+        if type(self).score is not Normal.score:  # a subclass may have its own
+            return super().weighted_score(theta, noisy, weight)
+        return weighted_sum(noisy, weight, theta[None], -1 / self.scale**2)
+
+
+class LogNormal(Normal):
+    """Noise that multiplies, `theta exp(Z - scale^2 / 2)` with Z of `N(0, scale^2)`: the mean is theta.
+
+    It keeps the sign of every score, so it is for scores that all have one sign, such as costs by softplus: a positive
+    and a negative one never change places, and a score of zero stays where it is and has no gradient.
+
+    Source: Dalle, Baty, Bouvier, Parmentier, 2022 (arXiv:2207.13513).
+    """
+
+    def perturb(self, theta: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return theta * (self.sample(theta, generator) - self.scale**2 / 2).exp()
+
+    def around(self, centre: Tensor, samples: int, generator: torch.Generator | None = None) -> Slices:
+        drawn = super().around(torch.zeros_like(centre), samples, generator)
+        return lambda begin, end: centre * (drawn(begin, end) - self.scale**2 / 2).exp()
+
+    def opposite(self, theta: Tensor, noisy: Tensor) -> Tensor:
+        return torch.where(theta == 0, 0, theta * (theta / noisy) * math.exp(-(self.scale**2)))
+
+    def slope(self, theta: Tensor, noisy: Tensor, y: Tensor) -> Tensor:
+        return torch.where(theta == 0, y, noisy / theta * y)
+
+    def weighted_score(self, theta: Tensor, noisy: Tensor, weight: Tensor) -> Tensor:
+        drawn = (noisy / theta).log() + self.scale**2 / 2
+        small = theta.abs() < torch.finfo(theta.dtype).tiny  # denormal, and so lost among others
+        return torch.where(small, 0, weighted_sum(self.score(drawn), weight) / theta)
 
 
 class Gumbel(Counted):

@@ -30,14 +30,12 @@ from dbp.estimators import (
     Perturbed,
     Ranking,
     Score,
-    SmoothSort,
-    Sparse,
     SPOPlus,
     StraightThrough,
     StructuredSVM,
     Unordered,
 )
-from dbp.noises import Gumbel, Logistic, Normal, Rademacher, SumOfGamma, Uniform
+from dbp.noises import Gumbel, Logistic, LogNormal, Normal, Rademacher, SumOfGamma, Uniform
 from dbp.solvers import FromFunction, OneHot, Permutation, Rank, Sort, Threshold, TopK
 
 
@@ -86,7 +84,7 @@ ESTIMATORS = {
     "imle, samples": lambda: IMLE(2.0, SumOfGamma(k=2), samples=3),
     "perturbed": lambda: Perturbed(samples=8),
     "perturbed, gumbel": lambda: Perturbed(Gumbel(0.5), samples=8),
-    "perturbed, multiplicative": lambda: Perturbed(Normal(0.5), samples=8, multiplicative=True),
+    "perturbed, multiplicative": lambda: Perturbed(LogNormal(0.5), samples=8),
     "score": lambda: Score(samples=4, noise=Normal()),
     "score, one sample": lambda: Score(samples=None, noise=Gumbel()),
 }
@@ -132,18 +130,20 @@ PLAIN: dict[str, Case] = {
     "gapped, binary": (Threshold(), lambda: Gapped(gap=None)),
     "zgr": (OneHot(), lambda: ZGR(samples=2)),
     "zgr, binary": (Threshold(), ZGR),
-    "sparse": (OneHot(), lambda: Sparse(1.5)),
-    "sparse, hard": (OneHot(), lambda: Sparse(2.0, hard=True, noise=Gumbel(), samples=2)),
-    "sparse, bisection": (OneHot(), lambda: Sparse(1.3)),
-    "sparse, softmax": (OneHot(), lambda: Sparse(1.0)),
-    "sparse, budget": (TopK(2), Sparse),
-    "smooth_sort, ranks": (RANK, lambda: SmoothSort("ranks", samples=2)),
-    "smooth_sort, values": (SORT, lambda: SmoothSort("values", "network", hard=True)),
-    "smooth_sort, matrix": (MATRIX, lambda: SmoothSort("permutation", "neural_sort", noise=Normal())),
-    "smooth_sort, soft_sort": (RANK, lambda: SmoothSort("ranks", "soft_sort")),
+    "gumbel_softmax, entmax": (OneHot(relaxation="entmax"), lambda: GumbelSoftmax(Gumbel())),
+    "straight_through, sparsemax": (
+        OneHot(relaxation="entmax", alpha=2.0),
+        lambda: StraightThrough(Gumbel(), samples=2),
+    ),
+    "straight_through, entmax by bisection": (OneHot(relaxation="entmax", alpha=1.3), StraightThrough),
+    "straight_through, budget": (TopK(2, relaxation="budget"), StraightThrough),
+    "gumbel_softmax, ranks": (RANK, lambda: GumbelSoftmax(samples=2)),
+    "straight_through, values": (Sort(relaxation="network"), StraightThrough),
+    "gumbel_softmax, matrix": (Permutation(relaxation="neural_sort"), lambda: GumbelSoftmax(Normal())),
+    "straight_through, soft_sort": (Rank(relaxation="soft_sort"), StraightThrough),
     "simple": (TopK(2), lambda: SIMPLE(samples=2)),
     "perturbed, antithetic": (TopK(2), lambda: Perturbed(Normal(), 4, antithetic=True)),
-    "perturbed, both": (TopK(2), lambda: Perturbed(Normal(), 4, multiplicative=True, antithetic=True)),
+    "perturbed, both": (TopK(2), lambda: Perturbed(LogNormal(), 4, antithetic=True)),
     "score, average": (OneHot(), lambda: Score(2, baseline="average")),
     "score, none": (Threshold(), lambda: Score(2, baseline="none")),
     "disarm": (Threshold(), lambda: DisARM(4)),

@@ -18,7 +18,7 @@ from dbp.core import Estimator, Noise, Solver, Target
 from dbp.errors import UserError
 from dbp.noises import Gumbel
 from dbp.solvers.counting import counted
-from dbp.testing.checks import random_scores
+from dbp.solvers.scores import random_scores
 
 _CHUNK = 2_000  # draws in one call, for each theta
 

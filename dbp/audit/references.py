@@ -1,13 +1,14 @@
 """The gradient of the expected loss, `d/d theta E[f(solver(theta + Z))]`: exact, or with a known error."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from dbp.audit.losses import Loss, joint_vertices
-from dbp.core import Noise, Solver, Tractable
+from dbp.core import Noise, Solver
 from dbp.errors import Unsupported, UserError
 from dbp.shapes import sum_to
 
@@ -51,8 +52,9 @@ def reference(
     ndim = solver(theta[0], instance).ndim
     if noise is None:
         return _by_sum(solver, _gibbs, theta, losses, ndim, instance)
-    if isinstance(solver, Tractable) and noise == solver.noise:
-        return _by_sum(solver, solver.log_prob, theta, losses, ndim, instance)
+    if solver.offers("log_prob") and noise == solver.noise:
+        log_prob = partial(solver.log_prob, instance=instance)
+        return _by_sum(solver, log_prob, theta, losses, ndim, instance)
     try:
         noise.log_prob(theta)
     except Unsupported:

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from dbp import noises
 from dbp.core import Noise
+from dbp.errors import UserError
 from dbp.gradients.rules import pull_back
+from dbp.scores import widened
 from dbp.solvers import FromFunction
 
 Function = Callable[..., Tensor]
@@ -78,17 +80,20 @@ def imle(
         )
 
     @functools.wraps(function)
-    def wrapper(theta: Tensor, *args: Any) -> Tensor:
-        solver = FromFunction(function, theta.ndim - 1)
+    def wrapper(theta: Tensor, *args: Any, **options: Any) -> Tensor:
+        if theta.ndim < 2:
+            raise UserError(f"imle takes a batch of at least two dims, got shape {list(theta.shape)}")
+        given, theta = theta.dtype, widened(theta)  # noise in bfloat16 has another distribution
+        solver = FromFunction(lambda x: function(x.to(given), *args, **options), theta.ndim - 1)
         many = theta.unsqueeze(1).expand(-1, nb_samples, *theta.shape[1:])  # [B, samples, *event]
         fixed = many.detach()
         noise = torch.zeros_like(fixed) if noise_distribution is None else noise_distribution.sample(fixed)
-        y = solver(fixed + input_noise_temperature * noise, args)
+        y = solver(fixed + input_noise_temperature * noise)
 
         def pullback(grad: Tensor) -> Tensor:
             moved = target.params(fixed, grad) + target_noise_temperature * noise
-            return (y - solver(moved, args)) / nb_samples
+            return (y - solver(moved)) / nb_samples
 
-        return pull_back(y, many, pullback).y.flatten(0, 1)
+        return pull_back(y, many, pullback).y.flatten(0, 1).to(given)
 
     return wrapper

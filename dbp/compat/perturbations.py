@@ -51,11 +51,12 @@ def perturbed(
     estimator = Perturbed(_noise(noise, sigma), num_samples)
 
     @functools.wraps(func)
-    def wrapper(theta: Tensor, *args: Any) -> Tensor:
+    def wrapper(theta: Tensor, *args: Any, **options: Any) -> Tensor:
         event_dim = theta.ndim - batched
         if event_dim < 1:
             raise UserError(f"a batched input has at least two dims, got shape {list(theta.shape)}; or batched=False")
-        return estimator(FromFunction(func, event_dim), theta.to(device), args).y
+        solver = FromFunction(lambda x: func(x, *args, **options), event_dim)
+        return estimator(solver, theta.to(device)).y
 
     return wrapper
 

@@ -11,8 +11,6 @@ from dbp.estimators.perturbed import Perturbed
 from dbp.estimators.pool import Contrastive, Ranking
 from dbp.estimators.relaxed import ZGR, Gapped, GumbelRao
 from dbp.estimators.score import Score
-from dbp.estimators.sorting import SmoothSort
-from dbp.estimators.sparse import Sparse
 from dbp.estimators.straight import GumbelSoftmax, Identity, StraightThrough
 from dbp.estimators.subset import SIMPLE
 from dbp.estimators.supervised import PerturbationGradient, SPOPlus, StructuredSVM
@@ -40,8 +38,6 @@ __all__ = [
     "Ranking",
     "SPOPlus",
     "Score",
-    "SmoothSort",
-    "Sparse",
     "StraightThrough",
     "StructuredSVM",
     "Unordered",

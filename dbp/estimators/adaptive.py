@@ -5,14 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dbp.core import Draw, Estimator, Noise, Solver, Target
+from dbp.core import Noise
 from dbp.errors import UserError
-from dbp.gradients.draws import Draws, Rows
-from dbp.gradients.rules import pull_back_draws
+from dbp.estimators.difference import Difference, Ends
 from dbp.noises import Gumbel
+from dbp.shapes import norm, usable
 
 
-class AdaptiveIMLE(Estimator):
+class AdaptiveIMLE(Difference):
     """I-MLE with the least step that still gives a gradient: enough nonzeros, as little bias as that allows.
 
         y = solver(theta + Z),   lam = alpha |theta| / |dy|
@@ -39,7 +39,6 @@ class AdaptiveIMLE(Estimator):
         samples: decisions for each input, in a new leading dim.
     """
 
-    repeats = False
     alpha: Tensor
     nonzeros: Tensor
 
@@ -60,43 +59,25 @@ class AdaptiveIMLE(Estimator):
         self.noise, self.samples = noise, samples
         self.register_buffer("alpha", torch.tensor(float(alpha)))
         self.register_buffer("nonzeros", torch.tensor(1.0))
+        self._count: Any = 0  # of nonzeros in this backward pass
 
-    def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        fixed = theta.detach()
-        draws = Draws(fixed, self.samples, self.noise, self.generator)
-        y = draws.stack(lambda rows: solver(draws[rows], instance))
-        leading = [y.ndim - solver.event_dim]  # the dims of the losses, once they are known
-        count = theta.new_zeros(())
+    def ends(self, theta: Tensor, noisy: Tensor, grad: Tensor, leading: int) -> Ends:
+        dims, theta = tuple(range(leading, grad.ndim)), theta.expand_as(grad)
+        scores = torch.where(usable(theta, dims), theta, 0)  # a forbidden item's would hide the rest
+        lam = self.alpha * norm(scores, dims) / norm(grad, dims).clamp_min(_TINY)
+        step = lam * grad
+        return noisy + step if self.two_sided else None, noisy - step, lam
 
-        def pullback(grad: Tensor, rows: Rows) -> tuple[Tensor, None]:
-            dims = tuple(range(leading[0], y.ndim))
-            lam = self.alpha * _norm(fixed.expand_as(grad), dims) / _norm(grad, dims).clamp_min(_TINY)
-            noisy, step = draws[rows], lam * grad
-            less = solver(noisy - step, instance)
-            gap = solver(noisy + step, instance) - less if self.two_sided else y[rows] - less
-            count.add_(gap.count_nonzero())
-            return gap / (lam.clamp_min(_TINY) * (2 if self.two_sided else 1)), None
+    def slope(self, more: Tensor, less: Tensor, lam: Tensor) -> tuple[Tensor, None]:
+        gap = more - less
+        self._count = self._count + gap.count_nonzero()
+        return gap / (lam.clamp_min(_TINY) * (2 if self.two_sided else 1)), None
 
-        def adapt() -> None:
-            self.adapt(count / y.shape[: leading[0]].numel())
-            count.zero_()
-
-        draw = pull_back_draws(y, theta, draws, pullback, seen=adapt)
-
-        def surrogate(losses: Tensor) -> Tensor:
-            leading[0] = losses.ndim
-            return draw.surrogate(losses)
-
-        return Draw(draw.y, surrogate)
-
-    def adapt(self, count: Tensor) -> None:
+    def adapt(self, decisions: int) -> None:
         """Counts the nonzeros of a gradient in, and moves alpha against what is missing."""
+        count, self._count = self._count / decisions, 0
         self.nonzeros.lerp_(count.to(self.nonzeros), 1 - self.decay)
         self.alpha.add_(torch.where(self.nonzeros < self.sparsity, self.rate, -self.rate)).clamp_(min=0)
 
 
 _TINY = 1e-12
-
-
-def _norm(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    return torch.linalg.vector_norm(x, dim=dims, keepdim=True) if dims else x.abs()

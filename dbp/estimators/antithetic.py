@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dbp.core import Draw, Solver, Target
 from dbp.errors import UserError
-from dbp.estimators.natural import Natural
+from dbp.estimators.natural import Natural, natural
 from dbp.gradients.rules import only_gradient
 from dbp.scores import leave_one_out, require_apart
 from dbp.shapes import sum_to
@@ -18,14 +18,13 @@ from dbp.shapes import sum_to
 class _Antithetic(Natural):
     """Samples whose bits are correlated by `coupled` noise; the weight undoes what that does to the expectation."""
 
-    event_dims = (0,)
+    needs: tuple[str, ...] = ("log_prob", "noise", "elementwise")
     samples: int
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        solver = self.tractable(solver)
         fixed = theta.detach()
-        y = solver(fixed + self.coupled(solver.noise.sample(theta, self.generator), fixed), instance)
-        log_prob = self.weight(fixed) * solver.log_prob(theta, y)  # its gradient: weight (y - p)
+        y = solver(fixed + self.coupled(natural(solver).sample(theta, self.generator), fixed), instance)
+        log_prob = self.weight(fixed) * solver.log_prob(theta, y, instance)  # its gradient: weight (y - p)
 
         def surrogate(losses: Tensor) -> Tensor:
             reward = self.against_the_others(losses.detach())
@@ -82,7 +81,7 @@ class ARMS(_Antithetic):
     """Several binary decisions that are mutually antithetic, by a Dirichlet copula. Unbiased; two of them are DisARM.
 
         d = Dirichlet(1, ..., 1) over the samples,   u_s = 1 - (1 - d_s)^(samples - 1)  is uniform
-        y_s = [u_s > 1 - q], q the probability of the rarer value of the bit, to which y_s = 1 stands for it
+        y_s = [u_s > 1 - q], q the probability of the bit's rarer value, which y_s = 1 encodes
         d theta = mean_s (loss_s - mean of the others) (y_s - p) / (1 - r)
         1 - r = (q - J) / (q (1 - q)),   J = max(0, 2 q^(1 / (samples - 1)) - 1)^(samples - 1)
 

@@ -53,7 +53,7 @@ class DAB(Estimator):
         self.register_buffer("error", torch.zeros(()))
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        y = solver(self.perturb(solver, theta.detach()), instance)
+        y = solver(self.perturb(solver, theta.detach(), instance), instance)
         gap = (y - self.fit(theta, y)).square()
         self.error.copy_(gap.detach().mean())
         return Draw(

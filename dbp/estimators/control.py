@@ -1,7 +1,6 @@
 """Unbiased score-function estimators with a control variate that tunes itself: REBAR and RELAX."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,10 +8,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from dbp.core import Draw, Solver, Target
-from dbp.errors import Unsupported, UserError
+from dbp.errors import UserError
 from dbp.estimators.natural import Natural
 from dbp.estimators.precision import as_parameters_of
 from dbp.gradients.rules import only_gradient
+from dbp.gradients.tuned import copies, end, tuning
+from dbp.native.ops import eager
+from dbp.networks import Entrywise
 from dbp.scores import require_apart
 from dbp.shapes import align, sum_to
 
@@ -38,6 +40,8 @@ class REBAR(Natural):
         samples: decisions for each input, in a new leading dim.
     """
 
+    needs: tuple[str, ...] = ("log_prob", "conditional", "relax", "noise")
+
     def __init__(self, temperature: float = 0.5, eta: float = 1.0, samples: int | None = None) -> None:
         super().__init__()
         if not temperature > 0:
@@ -46,9 +50,9 @@ class REBAR(Natural):
         self.eta = nn.Parameter(torch.tensor(float(eta)))
         self.samples = samples
 
-    @torch.compiler.disable  # compiled graphs have no second derivative
+    @eager  # compiled graphs have no second derivative
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        (leaf, applied), own = _end(theta), _copies(self)  # of the relaxed losses' gradients
+        (leaf, applied), own = end(theta), copies(self)  # of the relaxed losses' gradients
         y, soft, log_prob = self.relaxed(solver, leaf, instance, own["log_temperature"].exp())
 
         def surrogate(losses: Tensor) -> Tensor:
@@ -63,13 +67,13 @@ class REBAR(Natural):
         self, solver: Solver, theta: Tensor, instance: Any, temperature: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """A decision, the two relaxed ones [2, *theta.shape], and the decision's log-probability."""
-        solver = self.tractable(solver)
-        free = self.perturb(solver, theta)
+        free = self.perturb(solver, theta, instance)
         y = solver(free, instance)
-        tied = solver.conditional(theta, y, self.generator)
-        return y, solver.relax(torch.stack([free, tied]), temperature), solver.log_prob(theta, y)
+        tied = solver.conditional(theta, y, self.generator, instance)
+        soft = solver.relax(torch.stack([free, tied]), temperature, instance)
+        return y, soft, solver.log_prob(theta, y, instance)
 
-    @torch.compiler.disable
+    @eager
     def combine(
         self, theta: Tensor, leaf: Tensor, own: dict[str, Tensor], losses: Tensor, log_prob: Tensor, *control: Tensor
     ) -> Tensor:
@@ -81,23 +85,7 @@ class REBAR(Natural):
         (path,) = torch.autograd.grad((free - tied).sum(), leaf, create_graph=True)
         grad = align(losses.detach() - tied, leaf.ndim) * score + path
         estimate = only_gradient(sum_to(theta * grad.detach(), losses.ndim))
-        return losses + estimate + self.tuning(sum_to(grad.square(), losses.ndim).mean(), own)
-
-    def tuning(self, square: Tensor, own: dict[str, Tensor]) -> Tensor:
-        """Zero, with the gradient of the estimate's mean square for the own parameters, of which its mean is free."""
-        names = [name for name, p in own.items() if p.requires_grad]
-        copies = [own[name] for name in names]
-        try:
-            slopes = torch.autograd.grad(square, copies, retain_graph=True, allow_unused=True, materialize_grads=True)
-        except RuntimeError as error:
-            if "double backward" not in str(error):
-                raise
-            raise Unsupported(
-                f"{type(self).__name__.lower()}: the networks behind the decision are compiled, and have no second "
-                "derivative: leave those uncompiled, or take relax with black_box"
-            ) from error
-        pairs = zip(map(self.get_parameter, names), slopes, strict=True)
-        return torch.stack([only_gradient((p * slope).sum()) for p, slope in pairs]).sum()
+        return losses + estimate + tuning(self, sum_to(grad.square(), losses.ndim).mean(), own)
 
 
 class RELAX(REBAR):
@@ -114,7 +102,7 @@ class RELAX(REBAR):
 
     Args:
         network: from relaxed decisions `[*leading, *event]` to one value for each loss: `[*losses.shape]`, or with
-            further dims, which are summed.
+            further dims, which are summed. Null for a small one that looks at each entry and the mean of all.
         black_box: leave the loss out of the control variate.
         temperature: where the relaxation's temperature starts.
         eta: where the weight of the relaxed loss starts; not used if black_box.
@@ -123,19 +111,19 @@ class RELAX(REBAR):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: nn.Module | None = None,
         black_box: bool = False,
         temperature: float = 0.5,
         eta: float = 1.0,
         samples: int | None = None,
     ) -> None:
         super().__init__(temperature, eta, samples)
-        self.network, self.black_box = network, black_box
+        self.network, self.black_box = network or Entrywise(), black_box
         self.eta.requires_grad_(not black_box)
 
-    @torch.compiler.disable  # compiled graphs have no second derivative
+    @eager  # compiled graphs have no second derivative
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        (leaf, applied), own = _end(theta), _copies(self)
+        (leaf, applied), own = end(theta), copies(self)
         y, soft, log_prob = self.relaxed(solver, leaf, instance, own["log_temperature"].exp())
         network = {name.removeprefix("network."): p for name, p in own.items() if name.startswith("network.")}
         given = as_parameters_of(self.network, soft)
@@ -157,27 +145,3 @@ class RELAX(REBAR):
             return self.combine(theta, leaf, own, hard, log_prob, *control)
 
         return Draw(y if self.black_box else torch.cat([y.unsqueeze(0), soft]), surrogate)
-
-
-def _copies(module: nn.Module) -> dict[str, Tensor]:
-    """Its parameters, for one decision alone: the gradient of its variance stops there.
-
-    Behind the decision may be others of the same estimator, whose losses have a gradient for the parameters themselves.
-    """
-    return {name: p.detach().requires_grad_(p.requires_grad) for name, p in module.named_parameters()}
-
-
-def _end(theta: Tensor) -> tuple[Tensor, Callable[[], None]]:
-    """A copy of theta at which gradients end; one that comes before the function was called never saw the surrogate."""
-    leaf = theta.detach().requires_grad_()
-    seen: list[bool] = []
-
-    def check(grad: Tensor) -> None:
-        if not seen:
-            raise UserError(
-                "the gradient of rebar and relax passes through the losses: "
-                "use draw = layer.draw(theta), then draw.surrogate(losses).mean()"
-            )
-
-    leaf.register_hook(check)
-    return leaf, lambda: seen.append(True)

@@ -1,5 +1,6 @@
 """Pullback estimators: the difference of two solver calls, moved apart by the gradient of the decision's loss."""
 
+from abc import abstractmethod
 from typing import Any, Literal
 
 import torch
@@ -7,46 +8,56 @@ from torch import Tensor
 
 from dbp.core import Draw, Estimator, Noise, Solver, Target
 from dbp.errors import UserError
-from dbp.gradients.draws import Draws, Rows, cut
-from dbp.gradients.rules import pull_back_draws
+from dbp.gradients.perturbation import Perturbation, Rows, cut
+from dbp.gradients.rules import pull_back_samples
 from dbp.noises import Gumbel
 
+Ends = tuple[Tensor | None, Tensor, Any]
 
-class Blackbox(Estimator):
-    """Blackbox differentiation: the gradient of a piecewise affine interpolation of the loss.
 
-        y = solver(theta),    d theta = (y - solver(theta - lam dy)) / lam
-        two-sided:            d theta = (solver(theta + lam dy) - solver(theta - lam dy)) / (2 lam)
+class Difference(Estimator):
+    """`y = solver(theta + Z)`, `d theta = (solver(up) - solver(down)) / width`: a subclass says where to look."""
 
-    dy is the gradient of the decision's own loss, before any mean over the batch, accumulation or loss scale: lam
-    keeps its meaning when those change. A lam that was tuned under a mean over a batch of B is, here, lam / B.
-
-    Source: Vlastelica, Paulus, Musil, Martius, Rolinek, "Differentiation of blackbox combinatorial solvers", ICLR 2020.
-
-    Args:
-        lam: how far to look along the gradient; about the ratio of a typical theta to a typical dy.
-        two_sided: look both ways, for one more solver call.
-    """
-
-    def __init__(self, lam: float = 1.0, two_sided: bool = False) -> None:
-        super().__init__()
-        if not lam > 0:
-            raise UserError(f"lam must be positive, got {lam}")
-        self.lam, self.two_sided = lam, two_sided
+    needs: tuple[str, ...] = ("linear",)
+    repeats = False
+    width: float = 1.0
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
         fixed = theta.detach()
-        y = solver(fixed, instance)
-        width = self.lam * (2 if self.two_sided else 1)
+        noisy = Perturbation(fixed, self.samples, self.noise, self.generator)
+        y = noisy.stack(lambda rows: solver(noisy[rows], instance))
+        inputs = y.ndim - solver.event_dim  # dims of the losses, unless a surrogate knows better
 
-        def pullback(grad: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
-            more = solver(fixed.add(grad, alpha=self.lam), instance) if self.two_sided else y
-            return more, solver(torch.sub(fixed, grad, alpha=self.lam, out=grad), instance)
+        def pullback(grad: Tensor, leading: int | None, rows: Rows) -> tuple[Tensor, Tensor | None]:
+            up, down, lam = self.ends(fixed, noisy[rows], grad, inputs if leading is None else leading)
+            more = cut(y, rows) if up is None else solver(up, instance)
+            return self.slope(more, solver(down, instance), lam)
 
-        return pull_back_draws(y, theta, Draws(fixed, None, None), pullback, width)
+        def seen(leading: int | None) -> None:
+            self.adapt(y.shape[: inputs if leading is None else leading].numel())
+
+        return pull_back_samples(y, theta, noisy, pullback, self.width, seen)
+
+    @abstractmethod
+    def ends(self, theta: Tensor, noisy: Tensor, grad: Tensor, leading: int) -> Ends:
+        """The scores `up` (null: those of y) and `down`, and the step between them.
+
+        Args:
+            theta: `[*batch, *event]`.
+            noisy: `[*samples, *batch, *event]`.
+            grad: of each decision's own loss, like noisy; may be overwritten.
+            leading: the dims of the losses.
+        """
+
+    def slope(self, more: Tensor, less: Tensor, lam: Any) -> tuple[Tensor, Tensor | None]:
+        """Two tensors whose difference over `width` is the gradient; the second null for zero."""
+        return more, less
+
+    def adapt(self, decisions: int) -> None:
+        """Called after each backward pass, with the number of decisions that it saw."""
 
 
-class IMLE(Estimator):
+class IMLE(Difference):
     """Implicit maximum likelihood: blackbox differentiation at a perturbed point, the noise shared by both calls.
 
         y = solver(theta + Z),    d theta = (y - solver(theta' + t Z)) / lam
@@ -69,8 +80,6 @@ class IMLE(Estimator):
         target_temperature: t, how much of the decision's noise the target keeps.
     """
 
-    repeats = False
-
     def __init__(
         self,
         lam: float = 1.0,
@@ -87,22 +96,33 @@ class IMLE(Estimator):
             raise UserError(f"imle: target_temperature must not be negative, got {target_temperature}")
         if two_sided and target == "co":
             raise UserError("imle: the co target replaces theta, so it has no other side: use two_sided=false")
-        self.lam, self.two_sided, self.target, self.target_temperature = lam, two_sided, target, target_temperature
-        self.noise, self.samples = noise, samples
+        self.lam, self.two_sided, self.rule, self.target_temperature = lam, two_sided, target, target_temperature
+        self.noise, self.samples, self.width = noise, samples, lam * (2 if two_sided else 1)
 
-    def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        fixed = theta.detach()
-        draws = Draws(fixed, self.samples, self.noise, self.generator)
-        y = draws.stack(lambda rows: solver(draws[rows], instance))
-        width = self.lam * (2 if self.two_sided else 1)
+    def ends(self, theta: Tensor, noisy: Tensor, grad: Tensor, leading: int) -> Ends:
+        if self.target_temperature != 1:
+            noisy = torch.lerp(theta, noisy, self.target_temperature)
+        if self.rule == "co":
+            noisy = torch.where(grad == 0, noisy, noisy - theta)
+        up = noisy.add(grad, alpha=self.lam) if self.two_sided else None
+        return up, torch.sub(noisy, grad, alpha=self.lam, out=grad), self.lam
 
-        def pullback(grad: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
-            base = draws[rows]
-            if self.target_temperature != 1:
-                base = torch.lerp(fixed, base, self.target_temperature)
-            if self.target == "co":
-                base = torch.where(grad == 0, base, base - fixed)
-            more = solver(base.add(grad, alpha=self.lam), instance) if self.two_sided else cut(y, rows)
-            return more, solver(torch.sub(base, grad, alpha=self.lam, out=grad), instance)
 
-        return pull_back_draws(y, theta, draws, pullback, width)
+class Blackbox(IMLE):
+    """Blackbox differentiation: the gradient of a piecewise affine interpolation of the loss.
+
+        y = solver(theta),    d theta = (y - solver(theta - lam dy)) / lam
+        two-sided:            d theta = (solver(theta + lam dy) - solver(theta - lam dy)) / (2 lam)
+
+    dy is the gradient of the decision's own loss, before any mean over the batch, accumulation or loss scale: lam
+    keeps its meaning when those change. A lam that was tuned under a mean over a batch of B is, here, lam / B.
+
+    Source: Vlastelica, Paulus, Musil, Martius, Rolinek, "Differentiation of blackbox combinatorial solvers", ICLR 2020.
+
+    Args:
+        lam: how far to look along the gradient; about the ratio of a typical theta to a typical dy.
+        two_sided: look both ways, for one more solver call.
+    """
+
+    def __init__(self, lam: float = 1.0, two_sided: bool = False) -> None:
+        super().__init__(lam, noise=None, two_sided=two_sided)

@@ -1,4 +1,4 @@
-"""Estimators that look at every decision a solver has: exact, and sampling without replacement."""
+"""Estimators that enumerate a solver's decisions: exact, and sampling without replacement."""
 
 from itertools import combinations
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dbp.core import Draw, Estimator, Solver, Target
-from dbp.errors import Unsupported, UserError
+from dbp.errors import UserError
 from dbp.gradients.rules import only_gradient
 from dbp.noises import Gumbel
 
@@ -15,6 +15,7 @@ from dbp.noises import Gumbel
 class _Enumerating(Estimator):
     """Knows `p(y) proportional to exp <theta, y>` over all vertices of a small feasible set."""
 
+    needs: tuple[str, ...] = ("linear", "vertices")
     gibbs = True
 
     def __init__(self, joint: int, limit: int) -> None:
@@ -29,13 +30,11 @@ class _Enumerating(Estimator):
         if self.joint > own:
             raise UserError(f"{type(self).__name__.lower()}: joint={self.joint}, but theta has {own} batch dims")
         vertices = solver.vertices(theta.shape[own:], instance).to(theta, non_blocking=True)  # [vertices, *event]
-        if vertices.shape[1:] != theta.shape[own:]:
-            raise Unsupported(f"{type(solver).__name__} does not maximise <theta, y>: use dab, or perturbed")
         shape = theta.shape[own - self.joint : own]
         if len(vertices) ** shape.numel() > self.limit:
             raise UserError(
                 f"{type(self).__name__.lower()}: {len(vertices)}^{shape.numel()} decisions are more than {self.limit}: "
-                "fewer of them jointly (joint), a higher limit, or score, perturbed or imle"
+                "fewer of them jointly (joint), a higher limit, or an estimator that samples"
             )
         choices = torch.cartesian_prod(*[torch.arange(len(vertices), device=theta.device)] * shape.numel())
         vertices = vertices[choices.reshape(-1, shape.numel())].reshape(-1, *theta.shape[own - self.joint :])

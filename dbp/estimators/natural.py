@@ -1,33 +1,24 @@
-"""Estimators that draw a tractable solver's decisions from its own distribution, which they need in closed form."""
+"""Estimators that draw decisions from the solver's own distribution, which they need in closed form."""
+
+from typing import Any
 
 from torch import Tensor
 
-from dbp.core import Estimator, Solver, Tractable
-from dbp.errors import Unsupported
+from dbp.core import Estimator, Noise, Solver
+from dbp.scores import unsupported
+
+
+def natural(solver: Solver) -> Noise:
+    """The solver's own noise, or an `Unsupported`."""
+    if solver.noise is None:
+        raise unsupported(solver, "noise")
+    return solver.noise
 
 
 class Natural(Estimator):
-    """An estimator under the solver's own noise: `y ~ p(y | theta)`, with `log p` and its conditional to be had.
+    """An estimator under the solver's own noise: `y ~ p(y | theta)`, with `log p` in closed form."""
 
-    `event_dims` says which decisions it knows: 0 for each score for itself (threshold), 1 for one of n (one_hot).
-    """
+    needs: tuple[str, ...] = ("log_prob", "noise")
 
-    event_dims: tuple[int, ...] = (0, 1)
-
-    def perturb(self, solver: Solver, theta: Tensor) -> Tensor:
-        return theta + self.tractable(solver).noise.sample(theta, self.generator)
-
-    def tractable(self, solver: Solver) -> Tractable:
-        """The solver, if it has what this estimator needs.
-
-        Raises:
-            Unsupported: it does not; with estimators that would work.
-        """
-        if isinstance(solver, Tractable) and solver.event_dim in self.event_dims:
-            return solver
-        known = {0: "threshold", 1: "one_hot"}
-        kinds = " and ".join(known[d] for d in self.event_dims)
-        raise Unsupported(
-            f"{type(self).__name__} is for {kinds}, not {type(solver).__name__}; "
-            "for any solver: imle, identity, perturbed, or score with noise=gumbel"
-        )
+    def perturb(self, solver: Solver, theta: Tensor, instance: Any = None) -> Tensor:
+        return natural(solver).perturb(theta, self.generator)

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dbp.core import Draw, Estimator, Solver, Target
 from dbp.errors import UserError
@@ -13,45 +13,22 @@ from dbp.scores import require_scored
 from dbp.shapes import sum_to
 
 
-class _Pooled(Estimator):
-    """Keeps the latest `capacity` different decisions in buffers; `known` says which rows are filled.
+class Pool(nn.Module):
+    """The latest `capacity` different decisions, in buffers; `known` says which rows are filled.
 
-    The pool is shared by all inputs, so it is for solvers whose feasible set does not change with the instance.
+    It is shared by all inputs, so it is for solvers whose feasible set does not change with the instance.
     """
 
     decisions: Tensor
     known: Tensor
     cursor: Tensor
 
-    def __init__(self, capacity: int, solve_ratio: float) -> None:
+    def __init__(self, capacity: int) -> None:
         super().__init__()
-        name = type(self).__name__.lower()
-        if capacity < 2 or not 0 <= solve_ratio <= 1:
-            raise UserError(f"{name}: needs capacity >= 2 and solve_ratio in [0, 1], got {capacity} and {solve_ratio}")
-        self.capacity, self.solve_ratio = capacity, solve_ratio
-        self.register_buffer("decisions", torch.empty(0))  # [capacity + 1, *event] from the first draw on
+        self.capacity = capacity
+        self.register_buffer("decisions", torch.empty(0))  # [capacity + 1, *event] from the first call of add on
         self.register_buffer("known", torch.zeros(capacity + 1, dtype=torch.bool))
         self.register_buffer("cursor", torch.zeros((), dtype=torch.long))
-
-    def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        best = right_decision(self, solver, instance, target).to(theta)
-        require_scored(theta, best, solver.event_dim)
-        self.add(best, solver.event_dim)
-        if self.solves():
-            y = solver(theta, instance)
-            self.add(y, solver.event_dim)
-        else:
-            y = self.decisions[self.scores(theta.detach()).argmax(-1)].to(theta)
-        return Draw(y, instead(self.loss(theta, best, target)))
-
-    def solves(self) -> bool:
-        """Whether to call the solver this time."""
-        device = None if self.generator is None else self.generator.device
-        return torch.rand((), generator=self.generator, device=device).item() < self.solve_ratio
-
-    @abstractmethod
-    def loss(self, theta: Tensor, best: Tensor, target: Target) -> Tensor:
-        """The loss of each input, `[*batch]`."""
 
     def scores(self, theta: Tensor) -> Tensor:
         """`<theta, s>` for every row s of the pool, `[*batch, capacity + 1]`; -inf for rows that are not filled."""
@@ -59,9 +36,17 @@ class _Pooled(Estimator):
         flat = theta.reshape(*theta.shape[: theta.ndim - self.decisions.ndim + 1], rows.shape[1])
         return (flat @ rows.T).masked_fill(~self.known, -torch.inf)
 
+    def best(self, theta: Tensor) -> Tensor:
+        """The decision of the pool that has the largest score."""
+        return self.decisions[self.scores(theta.detach()).argmax(-1)].to(theta)
+
+    def mean(self, terms: Tensor, leaving_out: int = 0) -> Tensor:
+        """The mean of `[*batch, capacity + 1]` over the filled rows, less some; terms of the others count as zero."""
+        return terms.masked_fill(~self.known, 0).sum(-1) / (self.known.sum() - leaving_out).clamp_min(1)
+
     @torch.no_grad()
     def add(self, y: Tensor, event_dim: int) -> None:
-        """Puts those decisions into the pool that it does not have, over the oldest; no wait for the device."""
+        """Puts new decisions into the pool, over the oldest; no wait for the device."""
         event = y.shape[y.ndim - event_dim :]
         if self.decisions.shape[1:] != event or not len(self.decisions):
             self.decisions.resize_(self.capacity + 1, *event).zero_()  # in place: DDP holds on to the tensor
@@ -82,6 +67,40 @@ class _Pooled(Estimator):
         if saved is not None:
             self.decisions.resize_(saved.shape)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+class _Pooled(Estimator):
+    """A supervised loss over a pool, which gets every right decision and, now and then, the solver's."""
+
+    needs: tuple[str, ...] = ("linear",)
+    supervised: str = "decision"
+
+    def __init__(self, capacity: int, solve_ratio: float) -> None:
+        super().__init__()
+        name = type(self).__name__.lower()
+        if capacity < 2 or not 0 <= solve_ratio <= 1:
+            raise UserError(f"{name}: needs capacity >= 2 and solve_ratio in [0, 1], got {capacity} and {solve_ratio}")
+        self.pool, self.solve_ratio = Pool(capacity), solve_ratio
+
+    def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
+        best = right_decision(solver, instance, target).to(theta)
+        require_scored(theta, best, solver.event_dim)
+        self.pool.add(best, solver.event_dim)
+        if self.solves():
+            y = solver(theta, instance)
+            self.pool.add(y, solver.event_dim)
+        else:
+            y = self.pool.best(theta)
+        return Draw(y, instead(self.loss(theta, best, target)))
+
+    def solves(self) -> bool:
+        """Draws whether to call the solver this time."""
+        device = None if self.generator is None else self.generator.device
+        return torch.rand((), generator=self.generator, device=device).item() < self.solve_ratio
+
+    @abstractmethod
+    def loss(self, theta: Tensor, best: Tensor, target: Target) -> Tensor:
+        """The loss of each input, `[*batch]`."""
 
 
 class Contrastive(_Pooled):
@@ -105,11 +124,9 @@ class Contrastive(_Pooled):
         self.variant = variant
 
     def loss(self, theta: Tensor, best: Tensor, target: Target) -> Tensor:
-        scores = self.scores(theta)
+        scores = self.pool.scores(theta)
         right = sum_to(theta * best, scores.ndim - 1)
-        if self.variant == "map":
-            return scores.amax(-1) - right
-        return scores.masked_fill(~self.known, 0).sum(-1) / self.known.sum() - right
+        return (scores.amax(-1) if self.variant == "map" else self.pool.mean(scores)) - right
 
 
 class Ranking(_Pooled):
@@ -130,6 +147,8 @@ class Ranking(_Pooled):
         temperature: of listwise.
     """
 
+    supervised: str = "scores"
+
     def __init__(
         self,
         variant: Literal["pointwise", "pairwise", "listwise"] = "listwise",
@@ -144,17 +163,13 @@ class Ranking(_Pooled):
         self.variant, self.margin, self.temperature = variant, margin, temperature
 
     def loss(self, theta: Tensor, best: Tensor, target: Target) -> Tensor:
-        a, b = self.scores(theta), self.scores(right_scores(self, target).to(theta).expand_as(theta))
+        a, b = self.pool.scores(theta), self.pool.scores(right_scores(target).to(theta).expand_as(theta))
         match self.variant:
             case "pointwise":
-                return self.mean((a - b).masked_fill(~self.known, 0).square())
+                return self.pool.mean((a - b).masked_fill(~self.pool.known, 0).square())
             case "pairwise":
                 top = b.argmax(-1, keepdim=True)
-                return self.mean((self.margin + a - a.gather(-1, top)).relu().scatter(-1, top, 0), but=1)
+                return self.pool.mean((self.margin + a - a.gather(-1, top)).relu().scatter(-1, top, 0), leaving_out=1)
             case _:
-                log_likely = (a / self.temperature).log_softmax(-1).masked_fill(~self.known, 0)
+                log_likely = (a / self.temperature).log_softmax(-1).masked_fill(~self.pool.known, 0)
                 return -((b / self.temperature).softmax(-1) * log_likely).sum(-1)
-
-    def mean(self, terms: Tensor, but: int = 0) -> Tensor:
-        """The mean over all filled rows, but so many; terms are zero where a row is not filled."""
-        return terms.sum(-1) / (self.known.sum() - but).clamp_min(1)

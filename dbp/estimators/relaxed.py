@@ -30,6 +30,8 @@ class GumbelRao(Natural):
         samples: decisions for each input, in a new leading dim.
     """
 
+    needs: tuple[str, ...] = ("relax", "conditional", "noise")
+
     def __init__(self, temperature: float = 1.0, draws: int = 10, samples: int | None = None) -> None:
         super().__init__()
         if not (temperature > 0 and draws >= 1):
@@ -38,10 +40,10 @@ class GumbelRao(Natural):
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
         fixed = theta.detach()
-        y = solver(self.perturb(solver, fixed), instance)
+        y = solver(self.perturb(solver, fixed, instance), instance)
         many = (self.draws, *theta.shape)  # [draws, *samples, *batch, *event]
-        noise = self.tractable(solver).conditional(fixed.expand(many), y.expand(many), self.generator) - fixed
-        return Draw(straight_through(y, solver.relax(theta + noise, self.temperature).mean(0)))
+        tied = solver.conditional(fixed.expand(many), y.expand(many), self.generator, instance)
+        return Draw(straight_through(y, solver.relax(theta + (tied - fixed), self.temperature, instance).mean(0)))
 
 
 class Gapped(Natural):
@@ -62,6 +64,8 @@ class Gapped(Natural):
         samples: decisions for each input, in a new leading dim.
     """
 
+    needs: tuple[str, ...] = ("relax", "log_prob", "noise")
+
     def __init__(self, gap: float | None = 1.0, temperature: float = 1.0, samples: int | None = None) -> None:
         super().__init__()
         if not (temperature > 0 and (gap is None or gap >= 0)):
@@ -70,15 +74,15 @@ class Gapped(Natural):
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
         fixed = theta.detach()
-        y = solver(self.perturb(solver, fixed), instance)
-        gap = self.margin(self.tractable(solver).log_prob(fixed, y), solver.event_dim)
-        if solver.event_dim:
-            top = fixed.amax(-1, keepdim=True)
-            moved = torch.where(y.bool(), top, torch.minimum(fixed, top - gap))
-        else:
+        y = solver(self.perturb(solver, fixed, instance), instance)
+        gap = self.margin(solver.log_prob(fixed, y, instance), solver.event_dim)
+        if solver.elementwise:
             sign = 2 * y - 1
             moved = sign * torch.maximum(sign * fixed, gap)
-        return Draw(straight_through(y, solver.relax(theta + (moved - fixed), self.temperature)))
+        else:
+            top = fixed.amax(-1, keepdim=True)
+            moved = torch.where(y.bool(), top, torch.minimum(fixed, top - gap))
+        return Draw(straight_through(y, solver.relax(theta + (moved - fixed), self.temperature, instance)))
 
     def margin(self, log_prob: Tensor, event_dim: int) -> Tensor:
         """The gap, aligned with theta, of decisions with these log-probabilities."""
@@ -101,12 +105,14 @@ class ZGR(Natural):
         samples: decisions for each input, in a new leading dim.
     """
 
+    needs: tuple[str, ...] = ("relax", "log_prob", "noise")
+
     def __init__(self, samples: int | None = None) -> None:
         super().__init__()
         self.samples = samples
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        y = solver(self.perturb(solver, theta.detach()), instance)
-        p = solver.relax(theta)
-        log_prob = align(self.tractable(solver).log_prob(theta, y), theta.ndim)
+        y = solver(self.perturb(solver, theta.detach(), instance), instance)
+        p = solver.relax(theta, instance=instance)
+        log_prob = align(solver.log_prob(theta, y, instance), theta.ndim)
         return Draw(straight_through(y, (p + (y - p.detach()) * log_prob) / 2))

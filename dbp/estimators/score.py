@@ -1,13 +1,16 @@
 """Score-function estimators: reward times the gradient of the log-probability. Unbiased for any loss."""
 
-from typing import Any, Literal, cast
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from dbp.core import Draw, Estimator, Noise, Solver, Target, Tractable
-from dbp.errors import Unsupported, UserError
+from dbp.core import Draw, Estimator, Noise, Solver, Target
+from dbp.errors import UserError
+from dbp.estimators.natural import natural
 from dbp.gradients.rules import only_gradient
+from dbp.native.ops import eager
 from dbp.scores import leave_one_out
 from dbp.shapes import sum_to
 
@@ -32,6 +35,8 @@ class Score(Estimator):
         decay: of the running mean.
     """
 
+    needs: tuple[str, ...] = ("log_prob", "noise")
+    remedies: Mapping[str, str] = dict.fromkeys(needs, "or give noise=normal or gumbel, for any solver")
     average: Tensor
     weight: Tensor
 
@@ -48,14 +53,15 @@ class Score(Estimator):
         if not 0 <= decay < 1:
             raise UserError(f"score: decay must be in [0, 1), got {decay}")
         self.samples, self.noise, self.baseline, self.decay = samples, noise, baseline, decay
+        self.needs = () if noise else ("log_prob", "noise")
         if baseline == "average":
             self.register_buffer("average", torch.zeros(()))
             self.register_buffer("weight", torch.zeros(()))  # of all that was averaged; 1 in the long run
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        noisy = self.perturb(solver, theta.detach())
+        noisy = self.perturb(solver, theta.detach(), instance)
         y = solver(noisy, instance)
-        log_prob = self.log_prob(solver, theta, noisy, y)
+        log_prob = self.log_prob(solver, theta, noisy, y, instance)
 
         def surrogate(losses: Tensor) -> Tensor:
             return losses + only_gradient(self.reward(losses.detach()) * sum_to(log_prob, losses.ndim))
@@ -70,7 +76,7 @@ class Score(Estimator):
             return losses - leave_one_out(losses)
         return losses
 
-    @torch.compiler.disable  # traced, the baseline would contain the losses
+    @eager  # traced, the baseline would contain the losses
     def average_before(self, losses: Tensor) -> Tensor:
         """The running mean, into which the losses go afterwards."""
         average = self.average / self.weight.clamp_min(1e-12)
@@ -78,17 +84,11 @@ class Score(Estimator):
         self.weight.lerp_(torch.ones_like(self.weight), 1 - self.decay)
         return average
 
-    def perturb(self, solver: Solver, theta: Tensor) -> Tensor:
-        noise = self.noise or (solver.noise if isinstance(solver, Tractable) else None)
-        if noise is None:
-            raise Unsupported(
-                f"score: {type(solver).__name__} has no distribution in closed form: give noise=normal or gumbel, "
-                "or use perturbed, imle or identity"
-            )
-        return theta + noise.sample(theta, self.generator)
+    def perturb(self, solver: Solver, theta: Tensor, instance: Any = None) -> Tensor:
+        return (self.noise or natural(solver)).perturb(theta, self.generator)
 
-    def log_prob(self, solver: Solver, theta: Tensor, noisy: Tensor, y: Tensor) -> Tensor:
+    def log_prob(self, solver: Solver, theta: Tensor, noisy: Tensor, y: Tensor, instance: Any) -> Tensor:
         """The log-probability of what was drawn, of leading dims, differentiable in theta."""
-        if self.noise is not None:
-            return self.noise.log_prob(noisy - theta)
-        return cast(Tractable, solver).log_prob(theta, y)
+        if self.noise is None:
+            return solver.log_prob(theta, y, instance)
+        return self.noise.log_prob(noisy - theta)

@@ -1,17 +1,19 @@
 """Path estimators: forward the solver, backward a differentiable map that stands close to it."""
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from dbp.core import Draw, Estimator, Noise, Solver, Target
-from dbp.errors import Unsupported, UserError
+from dbp.errors import UserError
+from dbp.estimators.targets import right_decision
 from dbp.gradients.rules import straight_through
+from dbp.native.ops import eager
 from dbp.noises import Rademacher
-from dbp.scores import require_scored
-from dbp.shapes import centre, normalise
+from dbp.shapes import centre, normalise, standardise
 
 Projection = Literal["auto", "mean", "norm", "std", "none"]
 
@@ -19,7 +21,7 @@ Projection = Literal["auto", "mean", "norm", "std", "none"]
 class Identity(Estimator):
     """The solver, treated as the identity on the way back, after a projection that drops what it ignores.
 
-        y = solver(P(theta + Z) + xi),    d theta = J_P^T  d y
+        y = solver(theta + Z),   with a margin y = solver(P(theta + Z) + xi),     d theta = J_P^T  d y
 
     P removes directions the solver is blind to, along which theta would drift. The margin xi pushes decisions away
     from their boundaries: uniformly, +margin/2 or -margin/2 at random, or informed by the right decision y*, which
@@ -37,6 +39,8 @@ class Identity(Estimator):
         samples: decisions for each input, in a new leading dim.
     """
 
+    needs: tuple[str, ...] = ("linear",)
+
     def __init__(
         self,
         projection: Projection = "auto",
@@ -50,39 +54,34 @@ class Identity(Estimator):
             raise UserError(f"identity: margin must be positive (or 0, for none, if not informed), got {margin}")
         self.projection, self.margin, self.informed = projection, margin, informed
         self.noise, self.samples = noise, samples
+        self.supervised = "decision" if informed else ""
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        theta = self.project(solver, self.perturb(solver, theta))
-        y = solver(self.with_margin(theta, target), instance)
-        require_scored(theta, y, solver.event_dim)
-        return Draw(straight_through(y, theta))
+        noisy = self.perturb(solver, theta, instance)
+        projected = self.project(solver, noisy, instance)
+        decided = noisy if self.margin == 0 else self.with_margin(projected, solver, instance, target)
+        return Draw(straight_through(solver(decided, instance), projected))
 
-    def project(self, solver: Solver, theta: Tensor) -> Tensor:
+    def project(self, solver: Solver, theta: Tensor, instance: Any = None) -> Tensor:
         """P(theta); differentiable."""
-        match self.projection:
-            case "auto":
-                return solver.project(theta)
-            case "mean":
-                return centre(theta, solver.event_dim)
-            case "norm":
-                return normalise(theta, solver.event_dim)
-            case "std":
-                return normalise(centre(theta, solver.event_dim), solver.event_dim)
-            case _:
-                return theta
+        if self.projection == "auto":
+            return solver.project(theta, instance)
+        return _PROJECTIONS[self.projection](theta, solver.event_dim)
 
-    def with_margin(self, theta: Tensor, target: Target) -> Tensor:
+    def with_margin(self, theta: Tensor, solver: Solver, instance: Any, target: Target) -> Tensor:
         """theta + xi; no gradient."""
         theta = theta.detach()
-        if self.margin == 0:
-            return theta
         if not self.informed:
             return theta + Rademacher(self.margin / 2).sample(theta, self.generator)
-        if target.y is None:
-            raise Unsupported(
-                "identity: an informed margin needs the right decision, which this task does not give: informed=false"
-            )
-        return theta + self.margin * (0.5 - target.y)
+        return theta + self.margin * (0.5 - right_decision(solver, instance, target))
+
+
+_PROJECTIONS: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "mean": centre,
+    "norm": normalise,
+    "std": standardise,
+    "none": lambda theta, event_dim: theta,
+}
 
 
 class StraightThrough(Estimator):
@@ -101,6 +100,7 @@ class StraightThrough(Estimator):
         minimum: where annealing stops.
     """
 
+    needs: tuple[str, ...] = ("relax",)
     temperature: Tensor
 
     def __init__(
@@ -117,29 +117,31 @@ class StraightThrough(Estimator):
         if not (anneal >= 0 and minimum > 0):
             raise UserError(f"anneal must not be negative and minimum must be positive, got {anneal} and {minimum}")
         self.noise, self.samples, self.anneal, self.minimum = noise, samples, anneal, minimum
-        self.register_buffer("temperature", torch.tensor(float(temperature)))
+        self.constant = float(temperature)
+        self.register_buffer("temperature", torch.tensor(self.constant))
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        theta = self.perturb(solver, theta)
-        return Draw(straight_through(solver(theta, instance), solver.relax(theta, self.cool())))
+        theta = self.perturb(solver, theta, instance)
+        return Draw(straight_through(solver(theta, instance), solver.relax(theta, self.cool(), instance)))
 
-    @torch.compiler.disable  # traced, the backward pass would see the next draw's temperature
-    def cool(self) -> Tensor:
+    @eager  # traced, the backward pass would see the next draw's temperature
+    def cool(self) -> Tensor | float:
         """The temperature of this draw; the next one's is `exp(-anneal)` of it, until the minimum is reached."""
+        if not self.anneal:
+            return self.constant  # in theta's precision
         temperature = self.temperature.clone()  # autograd keeps it
-        if self.anneal:
-            floor = temperature.clamp_max(self.minimum)
-            self.temperature.mul_(math.exp(-self.anneal)).copy_(torch.maximum(self.temperature, floor))
+        floor = temperature.clamp_max(self.minimum)
+        self.temperature.mul_(math.exp(-self.anneal)).copy_(torch.maximum(self.temperature, floor))
         return temperature
 
 
 class GumbelSoftmax(StraightThrough):
-    """The relaxation of a perturbed solver, forward too: Gumbel-softmax, binary concrete, relaxed subsets.
+    """The relaxation of a perturbed solver, forward too: Gumbel-softmax, binary concrete, relaxed subsets and sorts.
 
         y = relax(theta + Z; temperature)
 
-    y is soft in training and hard in evaluation. The noise is the solver's own (Gumbel; logistic for a threshold)
-    unless another is given. With a hard forward pass it is `straight_through` with noise.
+    y is soft in training and hard in evaluation. The noise is the solver's own (Gumbel; logistic for a threshold; none
+    for a sort) unless another is given. With a hard forward pass it is `straight_through` with noise.
 
     Source: Jang, Gu, Poole, ICLR 2017; Maddison, Mnih, Teh, "The concrete distribution", ICLR 2017.
 
@@ -152,10 +154,8 @@ class GumbelSoftmax(StraightThrough):
     """
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        return Draw(solver.relax(self.perturb(solver, theta), self.cool()))
+        return Draw(solver.relax(self.perturb(solver, theta, instance), self.cool(), instance))
 
-    def perturb(self, solver: Solver, theta: Tensor) -> Tensor:
+    def perturb(self, solver: Solver, theta: Tensor, instance: Any = None) -> Tensor:
         noise = self.noise or solver.noise
-        if noise is None:
-            raise Unsupported(f"gumbel_softmax: {type(solver).__name__} has no noise of its own: give noise=gumbel")
-        return theta + noise.sample(theta, self.generator)
+        return theta if noise is None else noise.perturb(theta, self.generator)

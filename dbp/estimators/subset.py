@@ -1,22 +1,20 @@
-"""k-subsets with the exact Jacobian of their marginals."""
+"""Exact samples with the exact Jacobian of their marginals."""
 
 from typing import Any
 
 from torch import Tensor
 
 from dbp.core import Draw, Estimator, Solver, Target
-from dbp.errors import Unsupported
 from dbp.gradients.rules import straight_through
-from dbp.noises import Logistic
-from dbp.solvers import subsets
 
 
 class SIMPLE(Estimator):
-    """Exact samples of k-subsets, with the gradient of their exact marginals.
+    """Exact samples of the Gibbs distribution, with the gradient of their exact marginals.
 
         y ~ p(y) proportional to exp <theta, y>,   d theta = J dy,   J = d E[y] / d theta = Cov[y]
 
-    both by dynamic programs of n steps. `dbp.solvers.subsets` has the marginals and the entropy.
+    both by dynamic programs: for k-subsets as published, and for every solver with a log-partition and a sampler, such
+    as spanning trees.
 
     Source: Ahmed, Zeng, Niepert, Van den Broeck, "SIMPLE: a gradient estimator for k-subset sampling", ICLR 2023.
 
@@ -24,6 +22,7 @@ class SIMPLE(Estimator):
         samples: decisions for each input, in a new leading dim.
     """
 
+    needs: tuple[str, ...] = ("log_partition", "sample_gibbs")
     gibbs = True
 
     def __init__(self, samples: int | None = None) -> None:
@@ -31,18 +30,9 @@ class SIMPLE(Estimator):
         self.samples = samples
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        y = solver(self.perturb(solver, theta.detach()), instance)
-        return Draw(straight_through(y, subsets.marginals(theta, self.size(solver))))
+        y = solver(self.perturb(solver, theta.detach(), instance), instance)
+        return Draw(straight_through(y, solver.marginals(theta, instance)))
 
-    def perturb(self, solver: Solver, theta: Tensor) -> Tensor:
+    def perturb(self, solver: Solver, theta: Tensor, instance: Any = None) -> Tensor:
         """Scores whose decision is distributed as wanted: the decision itself."""
-        return subsets.sample(theta, self.size(solver), Logistic().sample(theta, self.generator))
-
-    def size(self, solver: Solver) -> int:
-        """The solver's k."""
-        if solver.subset is None:
-            raise Unsupported(
-                f"simple is for k-subsets (top_k, one_hot), not {type(solver).__name__}; "
-                "for any solver: imle, identity, perturbed"
-            )
-        return solver.subset
+        return solver.sample_gibbs(theta, self.generator, instance)

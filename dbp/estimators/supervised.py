@@ -1,4 +1,4 @@
-"""Losses in the decision's stead, from the right scores or the right decision: structured losses and regret."""
+"""Supervised losses from the right scores or the right decision: structured losses and regret."""
 
 from typing import Any, Literal
 
@@ -24,6 +24,9 @@ class SPOPlus(Estimator):
         alpha: 2 in the paper.
     """
 
+    needs: tuple[str, ...] = ("linear",)
+    supervised: str = "scores"
+
     def __init__(self, alpha: float = 2.0) -> None:
         super().__init__()
         if not alpha > 0:
@@ -31,8 +34,8 @@ class SPOPlus(Estimator):
         self.alpha = alpha
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        tilted = self.alpha * theta - right_scores(self, target)
-        best = right_decision(self, solver, instance, target)
+        tilted = self.alpha * theta - right_scores(target)
+        best = right_decision(solver, instance, target)
         loss = dot(tilted, solver(tilted, instance) - best, solver.event_dim)
         return Draw(solver(theta, instance), instead(loss))
 
@@ -55,6 +58,9 @@ class PerturbationGradient(Estimator):
         two_sided: the central difference, for one more solver call.
     """
 
+    needs: tuple[str, ...] = ("linear",)
+    supervised: str = "scores"
+
     def __init__(self, sigma: float = 0.1, two_sided: bool = False) -> None:
         super().__init__()
         if not sigma > 0:
@@ -62,7 +68,7 @@ class PerturbationGradient(Estimator):
         self.sigma, self.two_sided = sigma, two_sided
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        step = self.sigma * right_scores(self, target)
+        step = self.sigma * right_scores(target)
         y = solver(theta, instance)
         ahead = theta + step if self.two_sided else theta
         best = solver(ahead, instance) if self.two_sided else y
@@ -88,16 +94,20 @@ class StructuredSVM(Estimator):
         distance: what a wrong decision costs.
     """
 
+    needs: tuple[str, ...] = ("linear",)
+    supervised: str = "decision"
+
     def __init__(self, margin: float = 1.0, distance: Literal["hamming", "regret"] = "hamming") -> None:
         super().__init__()
         if margin < 0:
             raise UserError(f"structured_svm: margin must not be negative, got {margin}")
         self.margin, self.distance = margin, distance
+        self.supervised = "scores" if distance == "regret" else "decision"
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
-        best = right_decision(self, solver, instance, target)
+        best = right_decision(solver, instance, target)
         require_scored(theta, best, solver.event_dim)
-        slope = 1 - 2 * best if self.distance == "hamming" else -right_scores(self, target)
+        slope = 1 - 2 * best if self.distance == "hamming" else -right_scores(target)
         tilted = theta + self.margin * slope
         loss = dot(tilted, solver(tilted, instance) - best, solver.event_dim)
         return Draw(solver(theta, instance), instead(loss))

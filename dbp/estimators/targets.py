@@ -1,35 +1,22 @@
-"""What supervised estimators learn from, and how they replace the losses."""
+"""The right decision for supervised estimators, and the surrogate that replaces the losses."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
-from dbp.core import Estimator, Solver, Target
-from dbp.errors import Unsupported
+from dbp.core import Solver, Target
 from dbp.shapes import sum_to
 
 
-def right_decision(estimator: Estimator, solver: Solver, instance: Any, target: Target) -> Tensor:
-    """The target's decision, or the one its scores lead to."""
-    if target.y is not None:
-        return target.y
-    if target.theta is not None:
-        return solver(target.theta, instance)
-    raise Unsupported(
-        f"{type(estimator).__name__} learns from the right decision, which this task does not give: "
-        "use imle, identity, perturbed or score"
-    )
+def right_decision(solver: Solver, instance: Any, target: Target) -> Tensor:
+    """The target's decision, or the one that its scores lead to; an estimator that is `supervised` has one of them."""
+    return target.y if target.y is not None else solver(right_scores(target), instance)
 
 
-def right_scores(estimator: Estimator, target: Target) -> Tensor:
-    """The target's scores."""
-    if target.theta is not None:
-        return target.theta
-    raise Unsupported(
-        f"{type(estimator).__name__} learns from the right scores, which this task does not give: "
-        "use fenchel_young or structured_svm for right decisions, else imle, identity, perturbed or score"
-    )
+def right_scores(target: Target) -> Tensor:
+    """The target's scores; an estimator that is `supervised` by scores has them."""
+    return cast(Tensor, target.theta)
 
 
 def instead(loss: Tensor) -> Callable[[Tensor], Tensor]:

@@ -24,7 +24,7 @@ def run(name: str, words: Sequence[str]) -> int:
     import torch
 
     from dbp.gallery.panels import Case, draw
-    from dbp.testing.checks import random_scores
+    from dbp.solvers.scores import random_scores
 
     torch.manual_seed(0)
     solver = catalog.build("solver", options)

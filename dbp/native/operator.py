@@ -1,11 +1,14 @@
 """A kernel as a torch operator, so that torch.compile, torch.export and vmap pass through it."""
 
+import functools
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+F = TypeVar("F", bound=Callable[..., Any])
 PLAIN = (Tensor, torch.nn.Parameter)  # the types of tensors that lie in memory as they are
 
 
@@ -45,3 +48,16 @@ def traced(theta: Tensor) -> bool:
         or torch._C._functorch.maybe_current_level() is not None
         or torch._C._len_torch_dispatch_stack() > 0
     )
+
+
+def eager(function: F) -> F:
+    """Never traced, as by torch.compiler.disable; but torch's compiler, as large as torch, is not imported for it."""
+    disabled: list[Callable[..., Any]] = []
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if not disabled and "torch._dynamo" in sys.modules:
+            disabled.append(torch.compiler.disable(function))
+        return (disabled[0] if disabled else function)(*args, **kwargs)
+
+    return run  # type: ignore[return-value]

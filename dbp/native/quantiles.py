@@ -11,6 +11,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from dbp.native.operator import eager
+
 OCTAVES, EACH = 32, 128  # as in native/src/noise.cpp
 
 
@@ -27,7 +29,7 @@ def place(word: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return node, past
 
 
-@torch.compiler.disable  # NumPy and SciPy, once
+@eager  # NumPy and SciPy, once
 @lru_cache(maxsize=32)
 def of_sum_of_gamma(k: float, terms: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Those of `sum_{i=1..terms} Gamma(1/k, scale k/i)`, less log(terms) and by k."""

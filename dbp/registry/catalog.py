@@ -111,6 +111,8 @@ class Catalog(dict[str, Registry]):
             return partial(cls, **arguments, **extra)
         try:
             return cls(**arguments, **extra)
+        except UserError:
+            raise
         except ValueError as error:
             raise UserError(f"{kind} {spec['name']!r}: {error}") from error
 

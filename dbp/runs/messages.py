@@ -15,12 +15,12 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch import Tensor
 
 from dbp.config import changes
 from dbp.errors import UserError
 from dbp.runs.checkpoints import config_in
 from dbp.runs.processes import OneMessage
-from dbp.solvers.failure import failed_on
 
 QUIET = (
     "does not have many workers",
@@ -67,7 +67,7 @@ def scores_kept(place: Path | None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        theta = failed_on(error)
+        theta = _scores_of(error)
         if theta is None or place is None:
             raise
         path = place / SCORES
@@ -77,6 +77,13 @@ def scores_kept(place: Path | None) -> Iterator[None]:
             raise UserError(f"{error}\n  {note}") from error
         log.error(note)
         raise
+
+
+def _scores_of(error: BaseException | None) -> Tensor | None:
+    """The scores of the solver that raised an error or one of its causes."""
+    while error and not hasattr(error, "scores"):
+        error = error.__cause__
+    return error.scores if error else None  # type: ignore[attr-defined]
 
 
 @contextmanager

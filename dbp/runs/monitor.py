@@ -9,9 +9,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from dbp.core import Solver
 from dbp.errors import UserError
-from dbp.solvers import Threshold
 from dbp.solvers.counting import Call, counted
 
 _QUANTILES = (10, 50, 90)  # per cent
@@ -76,7 +74,8 @@ class Monitor(Callback):
         twin, calls = counted(solver)
         self._calls.append(calls)
         self._norms.append(_norms(theta.detach(), solver.event_dim))
-        self._margins += _margins(solver, theta.detach())
+        if solver.offers("lead"):
+            self._margins.append(solver.lead(theta.detach().float(), *rest[:1]).flatten())
         if theta.requires_grad:
             theta.register_hook(lambda grad: self._gradients.append(_norms(grad.detach(), solver.event_dim)))
         return (twin, theta, *rest)
@@ -104,16 +103,6 @@ def _norms(x: Tensor, event_dim: int) -> Tensor:
     """The norm of each input, `[inputs]`."""
     event = x.shape[x.ndim - event_dim :].numel()
     return torch.linalg.vector_norm(x.float().reshape(-1, event), dim=-1)
-
-
-def _margins(solver: Solver, theta: Tensor) -> list[Tensor]:
-    """How far the best decision of each input is ahead of the second best, `[inputs]`; nothing where that is costly."""
-    if isinstance(solver, Threshold):
-        return [theta.float().abs().flatten()]
-    if solver.subset is None or solver.subset >= theta.shape[-1]:
-        return []
-    best = theta.float().topk(solver.subset + 1, -1).values  # to exchange the last two is the least change
-    return [(best[..., -2] - best[..., -1]).flatten()]
 
 
 def _of_estimator(estimator: torch.nn.Module) -> dict[str, Tensor]:

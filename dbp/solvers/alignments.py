@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dbp.core import Solver
+from dbp.core import Instance, Solver
 from dbp.errors import UserError
 from dbp.scores import dot
 from dbp.shapes import normalise
@@ -33,7 +33,7 @@ class GraphMatching(Solver):
     exchanges of two images, and `gap` says how far from the optimum that is at most. Which of several optima is
     returned is up to HiGHS, the same in every call.
 
-    An `instance` is a mapping of any of `first` and `second` to tensors in place of the solver's own, of `[edges, 2]`
+    An `instance` is a mapping of any of `first` and `second` to tensors instead of the solver's own, of `[edges, 2]`
     for all rows, or of `[*batch, edges, 2]` with graphs for each, where a pair of -1 is padding.
 
     Args:
@@ -52,6 +52,7 @@ class GraphMatching(Solver):
     """
 
     binary = True
+    instance_keys = ("first", "second")
     nodes: tuple[int, int]
     first: Edges = ()
     second: Edges = ()
@@ -67,22 +68,22 @@ class GraphMatching(Solver):
         y = self._each(align, theta, instance, max(self.nodes) <= self.exact)
         return torch.from_numpy(np.reshape(y, theta.shape)).to(theta)
 
-    def gap(self, theta: Tensor, y: Tensor, instance: Any = None) -> Tensor:
+    def gap(self, theta: Tensor, y: Tensor, instance: Instance = None) -> Tensor:
         """What a matching could score beyond <theta, y> at most, by the linear relaxation: `[*leading]`."""
         bounds = torch.tensor(self._each(bound, theta, instance), dtype=torch.float64, device=theta.device)
         return (bounds.reshape(theta.shape[:-1]) - dot(theta.double(), y.double(), 1)).to(theta)
 
-    def project(self, theta: Tensor) -> Tensor:
+    def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
         return normalise(theta, 1)
 
-    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+    def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
         leading, n = y.shape[:-1], y.shape[-1]
         rows = y.double().reshape(math.prod(leading), n).cpu().numpy()
         graphs = self._graphs(instance, leading, n)
         found = [self._is_one(row, *pair) for row, pair in zip(rows, graphs, strict=True)]
         return torch.tensor(found, dtype=torch.bool, device=y.device).reshape(leading)
 
-    def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
+    def vertices(self, shape: Sequence[int], instance: Instance = None) -> Tensor:
         n, m = self.nodes
         small, large = sorted(self.nodes)
         first, second = self._graphs(instance, (), shape[0])[0]

@@ -6,16 +6,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from dbp.core import Solver
+from dbp.core import Instance, Solver
 from dbp.errors import UserError
 from dbp.native import ops
-from dbp.shapes import centre, normalise, unexpanded, unravel
+from dbp.shapes import centre, normalise, unexpanded
+from dbp.solvers.gibbs import sequential
 from dbp.solvers.graphs import Edges, edge_tensor, require_scores
-from dbp.solvers.instances import fields, per_row
+from dbp.solvers.instances import fields, naming, per_row
 from dbp.solvers.listing import listed
 from dbp.solvers.parts import in_parts
+from dbp.solvers.subsets import logaddexp
 from dbp.solvers.trees import absent, log_weights
 
 
@@ -26,7 +29,11 @@ class Arborescence(Solver):
 
     theta is `[*leading, edges]`. By the algorithm of Chu, Liu and Edmonds, in float64: each node takes the best edge
     that enters it, of equals the one of lowest index, and cycles are contracted until there is none. The nodes are
-    those that the edges name. The relaxation is the mean of the Gibbs distribution: see `marginals`.
+    those that the edges name.
+
+    The log-partition is the log of a determinant by Tutte's matrix-tree theorem, eliminated in logarithms as that of
+    `SpanningTree`; it takes nodes^3 memory. The relaxation are the marginals of theta / temperature. Source: Koo et
+    al., "Structured prediction models via the matrix-tree theorem", EMNLP 2007.
 
     An `instance` is a mapping of any of these names to tensors, which take the place of the solver's own: `edges` of
     `[edges, 2]` for all rows, or of `[*batch, edges, 2]` with a graph for each, where a pair of -1 is padding; `root`
@@ -43,6 +50,7 @@ class Arborescence(Solver):
     """
 
     binary = True
+    instance_keys = ("edges", "root")
     edges: Edges = ()
     root: int = -1
     _edges: Tensor = field(init=False, repr=False, compare=False)
@@ -54,30 +62,28 @@ class Arborescence(Solver):
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         return arborescence(ops.widen(theta), *self._graph(theta, instance)).to(theta)
 
-    def project(self, theta: Tensor) -> Tensor:
+    def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
         return normalise(centre(theta, 1), 1)
 
-    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-        return self.marginals(theta / temperature)
+    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
+        return self.marginals(theta / temperature, instance)
 
-    def marginals(self, theta: Tensor, instance: Any = None) -> Tensor:
-        """How probable each edge is in a tree drawn with `P(y) ~ exp <theta, y>`: exact, differentiable.
-
-        The gradient of the log of the partition function, a determinant by Tutte's matrix-tree theorem (Koo et al.,
-        "Structured prediction models via the matrix-tree theorem", EMNLP 2007), eliminated in logarithms as that of
-        `SpanningTree`. Takes nodes^3 memory.
-        """
+    def log_partition(self, theta: Tensor, instance: Instance = None) -> Tensor:
         self(theta.detach(), instance)  # raises where there is no tree
-        graph = self._graph(theta, instance)
         if not theta.numel():
-            return theta.clone()
-        return torch.func.grad(lambda scores: _log_partition(scores, *graph).sum())(theta.double()).to(theta)
+            return theta.sum(-1)
+        return _log_partition(theta.double(), *self._graph(theta, instance)).to(theta)
 
-    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+    def sample_gibbs(
+        self, theta: Tensor, generator: torch.Generator | None = None, instance: Instance = None
+    ) -> Tensor:
+        return sequential(self, theta, generator, instance)
+
+    def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
         # With a tree's own marks as scores no other tree has as many.
         return (self.solve(y.nan_to_num(), instance) == y).all(-1)
 
-    def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
+    def vertices(self, shape: Sequence[int], instance: Instance = None) -> Tensor:
         empty = torch.zeros(tuple(shape))
         size = int(self(empty, instance).sum())
         heads = self._graph(empty, instance)[0][:, 1].tolist()
@@ -117,8 +123,8 @@ def arborescence(theta: Tensor, edges: Tensor, root: Tensor) -> Tensor:
     if lost:
         start = int(root.flatten()[lost[0]])
         origin = f"node {start}" if start >= 0 else "any one node"
-        row = unravel(lost[0], theta.shape[:-1])
-        raise UserError(f"Arborescence: row {row}: the edges do not lead from {origin} to every other")
+        row = naming("Arborescence", theta.shape[:-1])(lost[0])
+        raise UserError(f"{row}: the edges do not lead from {origin} to every other")
     return y
 
 
@@ -187,23 +193,27 @@ def _expand(levels: list[tuple[Tensor, Tensor]], head: Tensor) -> Tensor:
 
 
 def _log_partition(theta: Tensor, edges: Tensor, root: Tensor) -> Tensor:
-    """The log of `sum_trees exp <theta, y>`, but for a constant.
+    """`log sum_trees exp <theta, y>` of `[*leading, edges]`.
 
-    Node 0 is outside. What is no edge gets a weight so small that a tree has as few of them as it can; so do the ways
-    in from outside if any node may be the root: a tree then has one of them.
+    Node 0 is outside, and leads to the root and to nodes that the row's graph does not have. A pair without an edge
+    gets a weight so small that a tree has as few of them as it can: none, or one way in if any node may be the root.
     """
-    size = count_nodes(edges, root) + 1
+    nodes = count_nodes(edges, root)
+    size, leading = nodes + 1, theta.shape[:-1]
     tail, head = edges.unbind(-1)
     pair = torch.where((edges >= 0).all(-1), (tail + 1) * size + head + 1, 0)  # padding is a loop, never read
-    missing = absent(theta, size)
-    ways_in = torch.arange(-1, size - 1, device=theta.device) == root.masked_fill(root < 0, -2).unsqueeze(-1)
-    first = torch.where(ways_in, theta.detach().amin(-1, keepdim=True), missing)
+    missing, low = absent(theta, size), theta.detach().amin(-1, keepdim=True)
+    here = _nodes_of(edges.reshape(-1, *edges.shape[-2:]), root.reshape(-1), nodes).reshape(*leading, nodes)
+    every = torch.arange(nodes, device=theta.device)
+    ways_in = ~here | (every == root.unsqueeze(-1))
+    first = F.pad(torch.where(ways_in, low, missing), (1, 0))
     weights = torch.cat([first.unsqueeze(-2), log_weights(theta, pair, size, missing)[..., 1:, :]], -2)
-    result = torch.zeros_like(theta[..., 0])
+    anywhere = torch.where(root < 0, missing[..., 0] + (1 + (~here).sum(-1)).to(theta).log(), 0)
+    result = -(ways_in.sum(-1) * low[..., 0] + anywhere)
     for k in range(size - 1, 0, -1):
         total = weights[..., :k, k].logsumexp(-1)
         through = weights[..., :k, k, None] + weights[..., k, None, :k] - total[..., None, None]
-        weights = torch.logaddexp(weights[..., :k, :k], through)
+        weights = logaddexp(weights[..., :k, :k], through)
         result = result + total
     return result
 

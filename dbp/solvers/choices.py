@@ -2,33 +2,50 @@
 
 import itertools
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dbp.core import Noise, Solver, Tractable
+from dbp.core import Instance, Noise, Solver
 from dbp.errors import UserError
 from dbp.native import ops
 from dbp.noises import Gumbel, Logistic
 from dbp.shapes import centre, normalise
-from dbp.solvers import subsets
+from dbp.solvers import sparse, subsets
 from dbp.solvers.instances import require_whole
 from dbp.solvers.listing import listed
 
 
 @dataclass(frozen=True)
-class OneHot(Tractable):
+class OneHot(Solver):
     """The largest score: `argmax <theta, y>` over the one-hot vectors of the last dim. Ties go to the lowest index.
 
     With Gumbel noise it draws from softmax(theta) (the Gumbel-max trick: Gumbel, "Statistical theory of extreme
-    values", 1954; Maddison, Tarlow, Minka, "A* sampling", NeurIPS 2014), which is also its relaxation.
+    values", 1954; Maddison, Tarlow, Minka, "A* sampling", NeurIPS 2014).
+
+        softmax:  p = exp(theta / temperature) / sum
+        entmax:   p = argmax_p <theta, p> / temperature + H_alpha(p),   p in the simplex, H_alpha Tsallis' entropy
+
+    entmax has first derivatives only. Source: Martins, Astudillo, "From softmax to sparsemax", ICML 2016; Peters,
+    Niculae, Martins, "Sparse sequence-to-sequence models", ACL 2019.
+
+    Args:
+        relaxation: softmax, or entmax, which reaches exact zeros (needs the `entmax` package).
+        alpha: of entmax, from 1 (softmax), 1.5 to 2 (sparsemax) and beyond.
     """
 
     binary = True
-    subset = 1
-    noise: ClassVar[Noise] = Gumbel()
+    noise: ClassVar[Noise | None] = Gumbel()
+    relaxation: Literal["softmax", "entmax"] = "softmax"
+    alpha: float = 1.5
+
+    def __post_init__(self) -> None:
+        if not self.alpha >= 1:
+            raise UserError(f"OneHot: alpha must be at least 1, got {self.alpha}")
+        if self.relaxation == "entmax":
+            sparse.require_entmax(self)
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         if not theta.shape[-1]:
@@ -36,22 +53,36 @@ class OneHot(Tractable):
         wide = ops.widen(theta)
         return (one_hot if ops.serves(wide) else one_hot_torch)(wide).to(theta)
 
-    def project(self, theta: Tensor) -> Tensor:
+    def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
         return normalise(centre(theta, 1), 1)
 
-    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-        return (theta / temperature).softmax(-1)
+    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
+        scores = theta / temperature
+        return scores.softmax(-1) if self.relaxation == "softmax" else sparse.entmax(scores, self.alpha)
 
-    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+    def log_partition(self, theta: Tensor, instance: Instance = None) -> Tensor:
+        return theta.logsumexp(-1)
+
+    def sample_gibbs(
+        self, theta: Tensor, generator: torch.Generator | None = None, instance: Instance = None
+    ) -> Tensor:
+        return self.solve(Gumbel().perturb(theta.detach(), generator), instance)
+
+    def lead(self, theta: Tensor, instance: Instance = None) -> Tensor:
+        return _lead(theta, 1)
+
+    def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
         return _is_mark(y).all(-1) & (y.sum(-1) == 1)
 
-    def vertices(self, shape: tuple[int, ...], instance: Any = None) -> Tensor:
+    def vertices(self, shape: tuple[int, ...], instance: Instance = None) -> Tensor:
         return torch.eye(*shape)
 
-    def log_prob(self, theta: Tensor, y: Tensor) -> Tensor:
+    def log_prob(self, theta: Tensor, y: Tensor, instance: Instance = None) -> Tensor:
         return (y * theta.log_softmax(-1)).sum(-1)
 
-    def conditional(self, theta: Tensor, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def conditional(
+        self, theta: Tensor, y: Tensor, generator: torch.Generator | None = None, instance: Instance = None
+    ) -> Tensor:
         # The maximum of theta + Gumbel is Gumbel(logsumexp theta), whichever wins; the others are cut off at it.
         e = torch.empty_like(theta).exponential_(generator=generator)
         top = -(e * y).sum(-1, keepdim=True).log()
@@ -63,35 +94,41 @@ class OneHot(Tractable):
 class TopK(Solver):
     """The k largest scores: `argmax <theta, y>` over the 0/1 vectors of the last dim with k ones.
 
-    Exactly k ones, whatever ties: among equal scores the lowest indices win. The relaxation takes k successive
-    softmaxes, each after what the earlier ones chose (Xie, Ermon, "Reparameterizable subset sampling via continuous
-    relaxations", IJCAI 2019); it sums to k.
+    Exactly k ones, whatever ties: among equal scores the lowest indices win. Relaxations, which sum to k:
+
+        softmax:  p = sum_{j <= k} p_j,   p_j = softmax(a_j / temperature), a_1 = theta, a_{j+1} = a_j + log(1 - p_j)
+        budget:   the Euclidean projection of theta / temperature onto {0 <= p <= 1, sum p = k}
+
+    The successive softmaxes are as published: an entry can exceed one where it wins several of them by halves.
+    Source: Xie, Ermon, "Reparameterizable subset sampling via continuous relaxations", IJCAI 2019.
 
     Args:
         k: how many are chosen, from 1 to the number of scores.
+        relaxation: softmax, or budget, which reaches exact zeros and ones (needs the `entmax` package).
     """
 
     binary = True
     k: int
     noise: ClassVar[Noise | None] = Gumbel()  # draws k items without replacement, by softmax of what is left
-
-    @property
-    def subset(self) -> int:  # type: ignore[override]
-        return self.k
+    relaxation: Literal["softmax", "budget"] = "softmax"
 
     def __post_init__(self) -> None:
         require_whole(self, 1, "k")
+        if self.relaxation == "budget":
+            sparse.require_entmax(self)
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         self._check(theta)
         wide = ops.widen(theta)
         return (top_k if ops.serves(wide) else top_k_torch)(wide, self.k).to(theta)
 
-    def project(self, theta: Tensor) -> Tensor:
+    def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
         return normalise(centre(theta, 1), 1)
 
-    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
         self._check(theta)
+        if self.relaxation == "budget":
+            return sparse.budget(theta / temperature, self.k)
         total = torch.zeros_like(theta)
         for _ in range(self.k):
             chosen = (theta / temperature).softmax(-1)
@@ -99,15 +136,26 @@ class TopK(Solver):
             total = total + chosen
         return total
 
-    def marginals(self, theta: Tensor, instance: Any = None) -> Tensor:
-        """How probable each item is in a subset drawn with `P(y) ~ exp <theta, y>`: exact, differentiable."""
+    def log_partition(self, theta: Tensor, instance: Instance = None) -> Tensor:
         self._check(theta)
-        return subsets.marginals(theta.double(), self.k).to(theta)
+        return subsets.log_partition(theta.double(), self.k).to(theta)
 
-    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+    def sample_gibbs(
+        self, theta: Tensor, generator: torch.Generator | None = None, instance: Instance = None
+    ) -> Tensor:
+        """A draw with `P(y) ~ exp <theta, y>`, exact; no gradient."""
+        self._check(theta)
+        wide = theta.detach().double()
+        return subsets.sample(wide, self.k, Logistic().sample(wide, generator)).to(theta)
+
+    def lead(self, theta: Tensor, instance: Instance = None) -> Tensor:
+        self._check(theta)
+        return _lead(theta, self.k)
+
+    def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
         return _is_mark(y).all(-1) & (y.sum(-1) == self.k)
 
-    def vertices(self, shape: tuple[int, ...], instance: Any = None) -> Tensor:
+    def vertices(self, shape: tuple[int, ...], instance: Instance = None) -> Tensor:
         chosen = torch.tensor(listed(itertools.combinations(range(*shape), self.k)), dtype=torch.int64)
         return torch.zeros(len(chosen), *shape).scatter(-1, chosen, 1) if len(chosen) else torch.zeros(0, *shape)
 
@@ -117,7 +165,7 @@ class TopK(Solver):
 
 
 @dataclass(frozen=True)
-class Threshold(Tractable):
+class Threshold(Solver):
     """Each score for itself: y = 1 where theta > 0, else 0; `argmax <theta, y>` over {0, 1}.
 
     With logistic noise it draws Bernoulli(sigmoid(theta)), and sigmoid(theta) is its relaxation.
@@ -125,30 +173,51 @@ class Threshold(Tractable):
 
     binary = True
     event_dim = 0
-    noise: ClassVar[Noise] = Logistic()
+    noise: ClassVar[Noise | None] = Logistic()
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         return (theta > 0).to(theta)
 
-    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
         return torch.sigmoid(theta / temperature)
 
-    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+    def log_partition(self, theta: Tensor, instance: Instance = None) -> Tensor:
+        return F.softplus(theta)
+
+    def sample_gibbs(
+        self, theta: Tensor, generator: torch.Generator | None = None, instance: Instance = None
+    ) -> Tensor:
+        return self.solve(Logistic().perturb(theta.detach(), generator), instance)
+
+    def lead(self, theta: Tensor, instance: Instance = None) -> Tensor:
+        return theta.abs()
+
+    def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
         return _is_mark(y)
 
-    def vertices(self, shape: tuple[int, ...] = (), instance: Any = None) -> Tensor:
+    def vertices(self, shape: tuple[int, ...] = (), instance: Instance = None) -> Tensor:
         return torch.tensor([0.0, 1.0])
 
-    def log_prob(self, theta: Tensor, y: Tensor) -> Tensor:
+    def log_prob(self, theta: Tensor, y: Tensor, instance: Instance = None) -> Tensor:
         return -F.binary_cross_entropy_with_logits(theta, y, reduction="none")
 
-    def conditional(self, theta: Tensor, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def conditional(
+        self, theta: Tensor, y: Tensor, generator: torch.Generator | None = None, instance: Instance = None
+    ) -> Tensor:
         # theta + logistic is positive when its uniform exceeds 1 - p: draw the uniform from the side y is on.
         tiny = torch.finfo(theta.dtype).eps
         v = torch.empty_like(theta).uniform_(tiny, 1 - tiny, generator=generator)
         p = torch.sigmoid(theta)
         u = torch.where(y.bool(), 1 - p + v * p, v * (1 - p))
         return theta + torch.logit(u.clamp(tiny, 1 - tiny))
+
+
+def _lead(theta: Tensor, k: int) -> Tensor:
+    """The gap between the k-th and the next score, whose exchange is the least change; infinite if there is none."""
+    if k >= theta.shape[-1]:
+        return torch.full_like(theta[..., 0], torch.inf)
+    best = theta.topk(k + 1, -1).values
+    return best[..., -2] - best[..., -1]
 
 
 def _is_mark(y: Tensor) -> Tensor:

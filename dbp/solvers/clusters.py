@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dbp.core import Solver
+from dbp.core import Instance, Solver
 from dbp.errors import UserError
 from dbp.native import ops
 from dbp.solvers.instances import require_whole
@@ -30,12 +30,13 @@ class KMeans(Solver):
         iterations: the most steps; it stops earlier when no instance changes.
 
     Raises:
-        UserError: there are fewer than k points.
+        UserError: there are fewer than k points, or centres are wanted of integers.
 
     Source: Lloyd, "Least squares quantization in PCM", IEEE Transactions on Information Theory 28, 1982; the start:
     Gonzalez, "Clustering to minimize the maximum intercluster distance", Theoretical Computer Science 38, 1985.
     """
 
+    linear = False
     event_dim = 2
     k: int
     assign: bool = False
@@ -45,6 +46,8 @@ class KMeans(Solver):
         require_whole(self, 1, "k", "iterations")
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
+        if not (self.assign or theta.is_floating_point()):
+            raise UserError(f"KMeans: the mean of points of {theta.dtype} is no integer; give it points.float()")
         leading, (n, d) = theta.shape[:-2], theta.shape[-2:]
         if ops.traced(theta):
             return self._solve(theta)[0]
@@ -56,7 +59,7 @@ class KMeans(Solver):
         centres = self._centres(z)
         return ((_members(_distances(z, centres)) if self.assign else centres).to(theta),)
 
-    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
         with torch.no_grad():
             centres = self._centres(theta.double()).to(theta)
         squares = (theta.unsqueeze(-2) - centres.unsqueeze(-3)).square().sum(-1)  # [*leading, n, k]

@@ -1,6 +1,6 @@
 """Any function as a solver."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
@@ -11,8 +11,10 @@ from torch import Tensor
 from dbp.core import Solver
 from dbp.errors import UserError
 from dbp.solvers.cache import Cache, fingerprint
-from dbp.solvers.instances import naming, repeat
+from dbp.solvers.instances import entries, naming
 from dbp.solvers.workers import Call, call_each, name_of
+
+Named = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,18 @@ class FromFunction(Solver):
 
     An empty batch tells such a function nothing about `out`: its decisions have theta's shape.
 
+    An `instance` is handed on by name, `function(theta, **instance)`: each value as it is, whether the function takes a
+    batch or a row, but for those that `per_row` names.
+
     Args:
-        function: called with theta and the further arguments in `instance`: a tuple, the same for all rows; or, for a
-            function that is not batched, a list with one tuple for each row.
+        function: called with theta and the instance.
         event_dim: the number of trailing dims of theta that make one input.
-        batched: whether the function takes a batch, with all leading dims flattened to one.
-        numpy: whether it takes NumPy arrays, copies that it may change; else tensors. It may return either.
+        linear: the function returns the y that maximises `<theta, y>`, with theta's shape.
+        per_row: values of the instance that differ from row to row, `{name: dims of its own}`: a tensor of `[*batch,
+            *own]` broadcasts against theta's leading dims, and the function gets those of its rows; so it does of a
+            list with an entry for each row.
+        batched: the function takes a batch, with all leading dims flattened to one.
+        numpy: it takes scores in NumPy arrays, copies that it may change; else in tensors. It may return either.
         workers: processes to call it in, at least two; 0 calls it here. They are joblib's, so that
             `joblib.parallel_config` can send the calls to a Ray or Dask cluster.
         timeout: seconds for each call; needs workers. A call that never lets go of Python's global lock is ended a
@@ -46,6 +54,9 @@ class FromFunction(Solver):
 
     function: Callable[..., Any]
     event_dim: int = 1
+    instance_keys = None
+    linear: bool = field(default=False, kw_only=True)
+    per_row: Mapping[str, int] = field(default_factory=dict, kw_only=True, hash=False)
     batched: bool = field(default=True, kw_only=True)
     numpy: bool = field(default=False, kw_only=True)
     workers: int = field(default=0, kw_only=True)
@@ -64,19 +75,19 @@ class FromFunction(Solver):
             object.__setattr__(self, "_solved", Cache(self.cache))
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
-        if not isinstance(instance, tuple | list | None):
-            raise UserError(f"FromFunction takes a tuple of further arguments, got {type(instance).__name__}")
         split = theta.ndim - self.event_dim
-        leading = theta.shape[:split]
+        leading, given = theta.shape[:split], dict(instance or {})
+        names = [name for name in self.per_row if name in given]
+        own = {name: entries(given.pop(name), self.per_row[name], leading, name) for name in names}
         rows = theta.reshape(leading.numel(), *theta.shape[split:])
-        y = self._by_batch(rows, instance) if self.batched else self._by_row(rows, instance, leading)
+        y = self._by_batch(rows, given, own) if self.batched else self._by_row(rows, given, own, leading)
         return y.reshape(*leading, *y.shape[1:]).to(theta)
 
-    def _by_batch(self, rows: Tensor, args: Any) -> Tensor:
+    def _by_batch(self, rows: Tensor, shared: Named, own: Named) -> Tensor:
         chunks = rows.chunk(self.workers) if self.workers else (rows,)
-        parts = self._decisions(
-            [(chunk, *(args or ())) for chunk in chunks], lambda _: f"FromFunction: a batch of {len(chunks[0])}"
-        )
+        size = len(chunks[0])
+        calls = [(x, shared | {n: v[i * size : (i + 1) * size] for n, v in own.items()}) for i, x in enumerate(chunks)]
+        parts = self._decisions(calls, lambda _: f"FromFunction: a batch of {size}")
         y = torch.cat(parts) if len(parts) > 1 else parts[0]
         if y.shape[:1] != rows.shape[:1]:
             raise UserError(
@@ -84,15 +95,14 @@ class FromFunction(Solver):
             )
         return y
 
-    def _by_row(self, rows: Tensor, instance: Any, leading: Sequence[int]) -> Tensor:
+    def _by_row(self, rows: Tensor, shared: Named, own: Named, leading: Sequence[int]) -> Tensor:
         if not len(rows):
             return rows
         name = naming(self, leading)
-        args = repeat(instance if isinstance(instance, list) else [instance or ()], leading)
-        calls = [(row, *more) for row, more in zip(rows, args, strict=True)]
+        calls = [(row, shared | {n: values[i] for n, values in own.items()}) for i, row in enumerate(rows)]
         if self._solved is None:
             return _stack(self._decisions(calls, name), name)
-        keys = [fingerprint(*call) for call in calls]
+        keys = [fingerprint(row, *more, *more.values()) for row, more in calls]
         known = {key: y for key in keys if (y := self._solved.get(key)) is not None}
         first = dict(zip(reversed(keys), reversed(range(len(keys))), strict=True))
         new = sorted(index for key, index in first.items() if key not in known)
@@ -103,7 +113,7 @@ class FromFunction(Solver):
         return _stack([known[key] for key in keys], name)
 
     def _decisions(self, calls: list[Call], name: Callable[[int], str]) -> list[Tensor]:
-        inputs = [(self._input(theta), *args) for theta, *args in calls]
+        inputs = [(self._input(theta), more) for theta, more in calls]
         return call_each(_to_tensor(self.function), inputs, name, self.workers, self.timeout)
 
     def _input(self, theta: Tensor) -> Any:
@@ -114,11 +124,11 @@ class FromFunction(Solver):
 
 
 def _to_tensor(function: Callable[..., Any]) -> Callable[..., Tensor]:
-    """What the function returns, as a tensor of its own: its next call may use the same memory again."""
+    """The function with a copy of its result, in a tensor: its next call may use the same memory again."""
 
     @wraps(function)
-    def call(*args: Any) -> Tensor:
-        result = function(*args)
+    def call(theta: Any, more: Named) -> Tensor:
+        result = function(theta, **more)
         try:
             return torch.as_tensor(result).clone()
         except (TypeError, ValueError, RuntimeError) as error:

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dbp.core import Solver
+from dbp.core import Instance, Solver
 from dbp.errors import UserError
 from dbp.native import ops
-from dbp.shapes import normalise, unexpanded, unravel
+from dbp.shapes import normalise, unexpanded
 from dbp.solvers.bellman import Graphs, paths
-from dbp.solvers.instances import fields, per_row
+from dbp.solvers.instances import fields, naming, per_row
 from dbp.solvers.listing import listed
 
 Edges = tuple[tuple[int, int], ...]
@@ -46,10 +46,15 @@ class GraphPath(Solver):
     """
 
     binary = True
+    instance_keys = ("edges", "source", "target")
     edges: Edges = ()
     source: int = 0
     target: int = -1
     clip: bool = False
+
+    @property
+    def nonpositive(self) -> bool:  # type: ignore[override]
+        return not self.clip
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         scores = ops.widen(theta)
@@ -59,10 +64,10 @@ class GraphPath(Solver):
         y = _by_kernel(self._own, scores) if instance is None and not ops.traced(theta) else None
         return (graph_path(scores, *self._problem(theta, instance)) if y is None else y).to(theta)
 
-    def project(self, theta: Tensor) -> Tensor:
+    def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
         return normalise(theta, 1)
 
-    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+    def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
         leading, n = y.shape[:-1], y.shape[-1]
         edges, source, target, nodes = _numbered(*self._problem(y, instance))
         tail, head = edges.expand(len(source), n, 2).unbind(-1)
@@ -75,7 +80,7 @@ class GraphPath(Solver):
         binary = ((y == 0) | (y == 1)).all(-1)
         return binary & ((at == target) & (steps == chosen.sum(1))).reshape(leading)
 
-    def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
+    def vertices(self, shape: Sequence[int], instance: Instance = None) -> Tensor:
         """All simple paths from the source to the target: `[count, edges]`."""
         edges, source, target, _ = _numbered(*self._problem(torch.empty(tuple(shape)), instance))
         pairs, start, end = edges.tolist(), int(source), int(target)
@@ -115,14 +120,14 @@ def graph_path(theta: Tensor, edges: Tensor, source: Tensor, target: Tensor) -> 
         return y
     y, endless, lost = paths(graphs, -theta.reshape(leading.numel(), n))
     if endless.any():
-        row = unravel(int(endless.int().argmax()), leading)
+        row = naming("GraphPath", leading)(int(endless.int().argmax()))
         raise UserError(
-            f"GraphPath: row {row}: the source reaches a cycle of negative cost: scores are minus costs, theta <= 0 (a "
-            "softplus on the costs; less noise, or multiplicative); or take clip=True; without cycles any theta will do"
+            f"{row}: the source reaches a cycle of negative cost: scores are minus costs, theta <= 0 (softplus on the "
+            "costs; less noise, or log_normal); or take clip=True; without cycles any theta will do"
         )
     if lost.any():
-        row = unravel(int(lost.int().argmax()), leading)
-        raise UserError(f"GraphPath: row {row}: no path leads from the source to the target")
+        row = naming("GraphPath", leading)(int(lost.int().argmax()))
+        raise UserError(f"{row}: no path leads from the source to the target")
     return y.reshape(theta.shape).to(theta)
 
 

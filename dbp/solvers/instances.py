@@ -1,17 +1,18 @@
-"""Instances: what else than the scores defines a problem, one for all rows or one for each.
+"""Problem data other than the scores (graphs, capacities), shared by all rows or given per row.
 
 An instance is a mapping `{field: tensor}`. It overrides fields of the solver, and broadcasts: a tensor with nothing but
 its own dims is shared by all rows, one with leading dims too (as a data loader stacks it) has an entry for each row.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from dbp.core import Solver
+from dbp.core import Instance, Solver
 from dbp.errors import UserError
 from dbp.scores import require_finite
 
@@ -24,12 +25,9 @@ def require_whole(solver: Solver, least: int, *names: str) -> None:
             raise UserError(f"{type(solver).__name__}: {name} must be a whole number, at least {least}, got {value!r}")
 
 
-def fields(solver: Solver, instance: Any, *names: str) -> dict[str, Any]:
-    """The solver's own fields of these names, or what the instance has in their place."""
-    given: Mapping[str, Any] = {} if instance is None else instance
-    if not isinstance(given, Mapping) or not set(given) <= set(names):
-        got = list(given) if isinstance(given, Mapping) else type(given).__name__
-        raise UserError(f"{type(solver).__name__} takes an instance {{name: tensor}} of {', '.join(names)}; got {got}")
+def fields(solver: Solver, instance: Instance, *names: str) -> dict[str, Any]:
+    """The solver's own fields of these names, or those of the instance, which has been checked."""
+    given = instance or {}
     return {name: given.get(name, getattr(solver, name)) for name in names}
 
 
@@ -58,19 +56,23 @@ def host_rows(solver: Solver, theta: Tensor) -> np.ndarray:
     return host.double().reshape(math.prod(theta.shape[:-1]), theta.shape[-1]).numpy()
 
 
-def naming(solver: Solver, leading: Sequence[int]) -> Callable[[int], str]:
-    """What errors call the row of a flat index: `TopK: row [2, 1]`; `TopK: row 0` where there is but one."""
-    shape = tuple(leading)
-    return lambda index: f"{type(solver).__name__}: row {[int(i) for i in np.unravel_index(index, shape)] or 0}"
+def naming(solver: Solver | str, leading: Sequence[int]) -> Callable[[int], str]:
+    """Maps a flat index to the name of its row in errors: `TopK: row [2, 1]`; `TopK: row 0` where there is but one."""
+    name, shape = solver if isinstance(solver, str) else type(solver).__name__, tuple(leading)
+    return lambda index: f"{name}: row {[int(i) for i in np.unravel_index(index, shape)] or 0}"
 
 
-def repeat(values: Sequence[Any], leading: Sequence[int]) -> list[Any]:
-    """One value for each row, from one for all rows or one for each entry of the last leading dims.
+def entries(value: Any, event_dim: int, leading: Sequence[int], what: str) -> Any:
+    """A sequence with an entry for each row, of tensors that broadcast or of lists that repeat over leading dims.
 
     Raises:
-        UserError: their number is not that of entries.
+        UserError: they do not fit the leading dims.
     """
+    if isinstance(value, Tensor):
+        return per_row(value, event_dim, leading, what)
+    if isinstance(value, np.ndarray):
+        return per_row(torch.from_numpy(value), event_dim, leading, what).numpy()
     fits = [math.prod(leading[start:]) for start in range(len(leading) + 1)]
-    if len(values) not in fits:
-        raise UserError(f"an instance of {len(values)} entries does not fit scores with leading dims {list(leading)}")
-    return [values[index % len(values)] for index in range(fits[0])]
+    if len(value) not in fits:
+        raise UserError(f"{what} of {len(value)} entries does not fit scores with leading dims {list(leading)}")
+    return [value[index % len(value)] for index in range(fits[0])]

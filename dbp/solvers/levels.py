@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dbp.core import Solver
+from dbp.core import Instance, Solver
 from dbp.errors import UserError
 from dbp.shapes import centre, normalise
 from dbp.solvers.listing import listed
@@ -24,21 +24,22 @@ class Binary(Solver):
     approximation bridges", IJCNN 2020, table 2 (DAB-binary).
     """
 
+    linear = False  # it maximises <theta - mean(theta), y>
     binary = True
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         return (_deviation(theta.double()) >= 0).to(theta)
 
-    def project(self, theta: Tensor) -> Tensor:
+    def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
         return normalise(centre(theta, 1), 1)
 
-    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
         return torch.sigmoid(centre(theta, 1) / temperature)
 
-    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+    def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
         return ((y == 0) | (y == 1)).all(-1) & (y == 1).any(-1)
 
-    def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
+    def vertices(self, shape: Sequence[int], instance: Instance = None) -> Tensor:
         return torch.tensor(listed(itertools.product((0.0, 1.0), repeat=shape[0]))[1:]).reshape(-1, shape[0])
 
 
@@ -53,6 +54,7 @@ class Signum(Solver):
         margin: half the width of the closed interval that gives 0, epsilon in the paper.
     """
 
+    linear = False  # it maximises <theta, y> - margin |y|
     event_dim = 0
     margin: float = 0.5
 
@@ -63,14 +65,14 @@ class Signum(Solver):
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         return torch.where(theta.abs() > self._margin(theta), theta.sign(), 0)
 
-    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
         margin = self._margin(theta)
         return torch.sigmoid((theta - margin) / temperature) - torch.sigmoid((-theta - margin) / temperature)
 
-    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+    def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
         return (y == -1) | (y == 0) | (y == 1)
 
-    def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
+    def vertices(self, shape: Sequence[int], instance: Instance = None) -> Tensor:
         return torch.tensor([-1.0, 0.0, 1.0])
 
     def _margin(self, theta: Tensor) -> Tensor:
@@ -86,19 +88,21 @@ class Or(Solver):
     perturbed optimizers", NeurIPS 2020 (the perturbed or of its code).
     """
 
+    linear = False
+
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         return torch.where((theta >= 0).any(-1), 1, -1).to(theta)
 
-    def project(self, theta: Tensor) -> Tensor:
+    def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
         return normalise(theta, 1)
 
-    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
         return -1 - 2 * torch.expm1(-F.softplus(theta / temperature).sum(-1))
 
-    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+    def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
         return (y == -1) | (y == 1)
 
-    def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
+    def vertices(self, shape: Sequence[int], instance: Instance = None) -> Tensor:
         return torch.tensor([-1.0, 1.0])
 
 

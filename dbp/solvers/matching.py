@@ -11,12 +11,12 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from dbp.core import Noise, Solver
+from dbp.core import Instance, Noise, Solver
 from dbp.errors import UserError
 from dbp.native import ops
 from dbp.noises import Gumbel
-from dbp.shapes import normalise, unravel
-from dbp.solvers.instances import require_whole
+from dbp.shapes import normalise
+from dbp.solvers.instances import naming, require_whole
 from dbp.solvers.listing import listed
 
 
@@ -48,7 +48,7 @@ class Matching(Solver):
         host = ops.widen(theta).cpu()  # where augmenting paths are at home
         return (matching if ops.serves(host) else matching_scipy)(host).to(theta)
 
-    def project(self, theta: Tensor) -> Tensor:
+    def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
         # A constant on a row that is matched whatever happens changes nothing; nor does one on such a column.
         if theta.shape[-2] <= theta.shape[-1]:
             theta = theta - theta.mean(-1, keepdim=True)
@@ -56,7 +56,7 @@ class Matching(Solver):
             theta = theta - theta.mean(-2, keepdim=True)
         return normalise(theta, 2)
 
-    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
         scores = theta / temperature
         rows, columns = theta.shape[-2:]
         if rows > columns:
@@ -69,12 +69,12 @@ class Matching(Solver):
             f = -torch.logsumexp(scores + g, -1, keepdim=True)  # each row sums to one
         return (scores + f + g).exp()
 
-    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+    def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
         binary = ((y == 0) | (y == 1)).flatten(-2).all(-1)
         once = (y.sum(-1) <= 1).all(-1) & (y.sum(-2) <= 1).all(-1)
         return binary & once & (y.sum((-2, -1)) == min(y.shape[-2:]))
 
-    def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
+    def vertices(self, shape: Sequence[int], instance: Instance = None) -> Tensor:
         rows, columns = shape
         if rows > columns:
             return self.vertices((columns, rows)).mT
@@ -157,4 +157,4 @@ def _exchange(row: int, x: np.ndarray, can_take: np.ndarray) -> None:
 
 
 def _not_finite(row: int, leading: torch.Size) -> UserError:
-    return UserError(f"Matching was given NaN or infinite scores in row {unravel(row, leading)}: scores must be finite")
+    return UserError(f"{naming('Matching', leading)(row)}: scores are NaN or infinite: they must be finite")

@@ -2,17 +2,20 @@
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from dbp.core import Solver
+from dbp.core import Instance, Solver
 from dbp.errors import UserError
 from dbp.native import ops
 from dbp.shapes import centre, normalise
+from dbp.solvers import permutations
 from dbp.solvers.instances import require_whole
 from dbp.solvers.listing import listed
+
+Relaxation = Literal["permutahedron", "neural_sort", "soft_sort", "network"]
 
 
 @dataclass(frozen=True)
@@ -23,36 +26,59 @@ class Rank(Solver):
     rank 1, and its estimators the right sign, as the ranks are `argmin <x, y>` (Rolínek et al., "Optimizing rank-based
     metrics with blackbox differentiation", CVPR 2020). Ranks have theta's dtype: bfloat16 is exact up to 256 of them,
     float16 up to 2048.
+
+        permutahedron:  ranks = Proj(theta / temperature) onto the hull of the permutations of (1, ..., n)
+        all others:     ranks = P' (n, ..., 1),   P the relaxation of `Permutation`
+
+    The projection is exact, by isotonic regression in closed form, with n^2 memory. Source: Blondel, Teboul, Berthet,
+    Djolonga, "Fast differentiable sorting and ranking", ICML 2020.
+
+    Args:
+        relaxation: the differentiable stand-in.
     """
+
+    relaxation: Relaxation = "permutahedron"
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         wide = ops.widen(theta)
         return (rank if ops.serves(wide) else rank_torch)(wide).to(theta)
 
-    def project(self, theta: Tensor) -> Tensor:
+    def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
         return normalise(centre(theta, 1), 1)
 
-    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
+        if self.relaxation == "permutahedron":
+            return permutations.soft_rank(theta, temperature)
+        p = permutations.MATRICES[self.relaxation](theta, temperature)
+        return (p.mT @ permutations.falling(theta).unsqueeze(-1)).squeeze(-1)
+
+    def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
         return (y.sort(-1).values == torch.arange(1, y.shape[-1] + 1, device=y.device)).all(-1)
 
-    def vertices(self, shape: tuple[int, ...], instance: Any = None) -> Tensor:
+    def vertices(self, shape: tuple[int, ...], instance: Instance = None) -> Tensor:
         return 1.0 + torch.tensor(listed(itertools.permutations(range(*shape))))
 
 
 @dataclass(frozen=True)
 class Sort(Solver):
-    """The scores of the last dim in order, the first k of them.
+    """The scores of the last dim in order, the first k of them. Not linear: y_i is not theta_i's.
+
+        permutahedron:  Proj(rho / temperature) onto the hull of the permutations of theta,   rho = (n, ..., 1)
+        all others:     P theta,   P the relaxation of `Permutation`
 
     Args:
         descending: the largest first.
         k: how many; null for all. The decision has k entries.
+        relaxation: the differentiable stand-in; see `Rank` for the permutahedron's source.
 
     Raises:
         UserError: k is not from 1 to the number of scores.
     """
 
+    linear = False
     descending: bool = True
     k: int | None = None
+    relaxation: Relaxation = "permutahedron"
 
     def __post_init__(self) -> None:
         require_whole(self, 1, "k")
@@ -60,9 +86,25 @@ class Sort(Solver):
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         if self.k is None:
             return theta.sort(-1, descending=self.descending).values
-        if self.k > theta.shape[-1]:
-            raise UserError(f"Sort: cannot take k={self.k} of {theta.shape[-1]} scores")
+        self._check(theta, self.k)
         return theta.topk(self.k, -1, largest=self.descending).values
+
+    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
+        falling = theta if self.descending else -theta
+        if self.relaxation == "permutahedron":
+            soft = permutations.soft_sort(falling, temperature)
+            soft = soft if self.descending else -soft
+        else:
+            p = permutations.MATRICES[self.relaxation](falling, temperature)
+            soft = (p @ theta.unsqueeze(-1)).squeeze(-1)
+        if self.k is None:
+            return soft
+        self._check(theta, self.k)
+        return soft[..., : self.k]
+
+    def _check(self, theta: Tensor, k: int) -> None:
+        if k > theta.shape[-1]:
+            raise UserError(f"Sort: cannot take k={k} of {theta.shape[-1]} scores")
 
 
 @dataclass(frozen=True)
@@ -71,12 +113,27 @@ class Permutation(Solver):
 
         argmax_P w' P theta over the permutation matrices,   w = n, ..., 1 (1, ..., n if ascending)
 
+    y has another shape than theta, so that it is not linear in the sense of `Solver`. Relaxations, theta_(i) being the
+    i-th largest score, or the i-th smallest if ascending:
+
+        neural_sort:  P_i = softmax(((n + 1 - 2 i) theta - sum_j |theta - theta_j|) / temperature)
+        soft_sort:    P_i = softmax(-|theta_(i) - theta| / temperature)
+        network:      P = the product of the layers of an odd-even transposition network, which swap softly, by
+                      arctan((a - b) / temperature) / pi + 1/2
+
+    Source: Grover, Wang, Zweig, Ermon, "Stochastic optimization of sorting networks via continuous relaxations", ICLR
+    2019; Prillo, Eisenschlos, "SoftSort", ICML 2020; Petersen, Borgelt, Kuehne, Deussen, "Monotonic differentiable
+    sorting networks", ICLR 2022.
+
     Args:
         descending: the largest first.
+        relaxation: the differentiable stand-in.
     """
 
+    linear = False
     binary = True
     descending: bool = True
+    relaxation: Literal["neural_sort", "soft_sort", "network"] = "soft_sort"
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         order = theta.argsort(dim=-1, descending=self.descending, stable=True)
@@ -84,14 +141,17 @@ class Permutation(Solver):
             return theta.new_zeros(*theta.shape, 0)
         return torch.nn.functional.one_hot(order, theta.shape[-1]).to(theta)
 
-    def project(self, theta: Tensor) -> Tensor:
+    def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
         return normalise(centre(theta, 1), 1)
 
-    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
+        return permutations.MATRICES[self.relaxation](theta if self.descending else -theta, temperature)
+
+    def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
         marks = ((y == 0) | (y == 1)).all(-1).all(-1)
         return marks & (y.sum(-1) == 1).all(-1) & (y.sum(-2) == 1).all(-1)
 
-    def vertices(self, shape: tuple[int, ...], instance: Any = None) -> Tensor:
+    def vertices(self, shape: tuple[int, ...], instance: Instance = None) -> Tensor:
         return torch.eye(*shape)[torch.tensor(listed(itertools.permutations(range(*shape))))]
 
 

@@ -1,23 +1,26 @@
 """Knapsacks: the most valuable items that fit."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import LinearConstraint, milp
 from torch import Tensor
 
-from dbp.core import Solver
+from dbp.core import Instance, Solver
 from dbp.errors import UserError
 from dbp.native import ops
-from dbp.shapes import normalise, unexpanded, unravel
+from dbp.shapes import normalise, unexpanded
+from dbp.solvers.highs import maximise
+from dbp.solvers.instances import naming
 from dbp.solvers.listing import listed
 from dbp.solvers.parts import in_parts
+from dbp.solvers.workers import call_each
 
 _CELLS = 2**26  # of a table of the dynamic program; above, it is an integer program
+_EXACT = 2.0**53  # up to which float64 has every whole number
 _TOLERANCE = 1e-6  # of HiGHS
 
 Numbers = tuple[float, ...]
@@ -27,24 +30,26 @@ Numbers = tuple[float, ...]
 class Knapsack(Solver):
     """The best items that fit: `argmax <theta, y>` over 0/1 vectors y with `weights @ y <= capacity`.
 
-    theta is `[*leading, items]`. Items whose score is not positive are never chosen. One resource with integer weights
-    is solved by dynamic programming, in float64 for float64 theta, else in float32; as far as its sums are exact, ties
-    go to the lowest index: the first item is chosen if any best choice has it, then the second, and so on. Several
-    resources, real weights and capacities beyond 2^26 / items are integer programs for HiGHS, one after the other.
+    theta is `[*leading, items]`. Items whose score is not positive are never chosen. One resource with whole weights,
+    in numbers of any dtype, is solved by dynamic programming, in float64 for float64 theta, else in float32; as far as
+    its sums are exact, ties go to the lowest index: the first item is chosen if any best choice has it, then the
+    second, and so on. Several resources, real weights and capacities beyond 2^26 / items are integer programs for
+    HiGHS, one after the other.
 
     Args:
         weights: a number for each item, or for each resource as many; not negative.
-        capacity: a number, or one for each resource. Without weights and capacity the instance is a pair of tensors,
-            weights `[*leading, resources, items]` and capacity `[*leading, resources]`, which may broadcast.
+        capacity: a number, or one for each resource. An instance may have others: tensors `weights` of `[*leading,
+            resources, items]` and `capacity` of `[*leading, resources]`, which may broadcast.
 
     Raises:
         UserError: weights or a capacity that are not finite, or negative; it names the row.
     """
 
     binary = True
+    instance_keys = ("weights", "capacity")
     weights: Numbers | tuple[Numbers, ...] | None = None
     capacity: float | Numbers | None = None
-    _resources: tuple[Tensor, Tensor] | None = field(default=None, init=False, repr=False, compare=False)
+    _own: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if (self.weights is None) != (self.capacity is None):
@@ -52,7 +57,7 @@ class Knapsack(Solver):
         if self.weights is None:
             return
         try:
-            weights, capacity = torch.tensor(self.weights), torch.tensor(self.capacity)
+            weights, capacity = (torch.tensor(x, dtype=torch.float64) for x in (self.weights, self.capacity))
             weights, capacity = weights.reshape(-1, weights.shape[-1]), capacity.reshape(-1)
         except (ValueError, TypeError, IndexError, RuntimeError):
             raise UserError("Knapsack: weights are a list of numbers, or several of one length") from None
@@ -62,38 +67,39 @@ class Knapsack(Solver):
             raise UserError("Knapsack: weights and capacity are finite and not negative")
         object.__setattr__(self, "weights", _as_tuple(self.weights))  # a configuration has lists
         object.__setattr__(self, "capacity", _as_tuple(self.capacity))
-        object.__setattr__(self, "_resources", (weights, capacity))
+        if bool(_are_whole(weights)):  # decided here, by value: looking takes as long as a small problem
+            weights, capacity = weights.long(), torch.minimum(capacity, weights.sum(-1)).long()
+        object.__setattr__(self, "_own", {"weights": weights, "capacity": capacity})
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         wide = ops.widen(theta)
         weights, capacity = self._problem(theta, instance)
-        if weights.is_floating_point() or weights.shape[-2] > 1:
-            return knapsack_highs(wide, weights.double(), capacity.double()).to(theta)
-        if capacity.is_floating_point():
-            capacity = capacity.floor()
+        if weights.is_floating_point() or capacity.is_floating_point() or weights.shape[-2] > 1:
+            return knapsack_by_value(wide, weights.double(), capacity.double()).to(theta)
         program = knapsack if ops.serves(wide) else knapsack_torch
         return program(wide, weights.squeeze(-2).long(), capacity.squeeze(-1).long()).to(theta)
 
-    def project(self, theta: Tensor) -> Tensor:
+    def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
         return normalise(theta, 1)
 
-    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+    def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
         weights, capacity = (part.double() for part in self._problem(y, instance))
         load = (weights * y.unsqueeze(-2)).sum(-1)
         return ((y == 0) | (y == 1)).all(-1) & (load <= capacity + _TOLERANCE * capacity.clamp_min(1)).all(-1)
 
-    def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
+    def vertices(self, shape: Sequence[int], instance: Instance = None) -> Tensor:
         subsets = torch.tensor(listed(itertools.product((0, 1), repeat=shape[0])), dtype=torch.get_default_dtype())
         return subsets[self.is_feasible(subsets, instance)]
 
     def _problem(self, theta: Tensor, instance: Any) -> tuple[Tensor, Tensor]:
         """Weights `[*leading, resources, items]` and capacities `[*leading, resources]`; shared ones without a copy."""
-        if (self._resources is None) == (instance is None):
-            raise UserError("Knapsack: give weights and capacity once, as options or as the instance")
+        given = self._own | dict(instance or {})
+        if len(given) < 2:
+            raise UserError("Knapsack has no weights or no capacity: give both, as options or in the instance")
         try:
-            weights, capacity = (torch.as_tensor(part, device=theta.device) for part in self._resources or instance)
+            weights, capacity = (torch.as_tensor(given[name], device=theta.device) for name in ("weights", "capacity"))
         except (TypeError, ValueError, RuntimeError) as error:
-            raise UserError("Knapsack: an instance is a pair of arrays, weights and capacity") from error
+            raise UserError("Knapsack: weights and capacity of an instance are arrays of numbers") from error
         try:
             wide = weights.expand(*theta.shape[:-1], weights.shape[-2], theta.shape[-1])
             return wide, capacity.expand(wide.shape[:-1])
@@ -153,23 +159,52 @@ def _fill(scores: Tensor, weights: Tensor, left: Tensor, cells: int) -> tuple[Te
 
 
 @ops.operator
+def knapsack_by_value(theta: Tensor, weights: Tensor, capacity: Tensor) -> Tensor:
+    """`Knapsack` of any numbers, `[*leading, resources, items]`: rows of one resource with whole weights by a table."""
+    _require_positive(weights, capacity)
+    rows, items = theta.shape[:-1].numel(), theta.shape[-1]
+    flat = theta.reshape(rows, items), weights.reshape(rows, -1, items), capacity.reshape(rows, -1)
+    whole = _are_whole(flat[1])
+    y = torch.empty_like(flat[0])
+    if whole.any():
+        scores, weight, limit = (part[whole] for part in flat)
+        weight, limit = weight[:, 0].long(), torch.minimum(limit, weight.sum(-1))[:, 0].long()
+        y[whole] = (knapsack if ops.serves(scores) else knapsack_torch)(scores, weight, limit)
+    if not whole.all():
+        name = naming("Knapsack", theta.shape[:-1])
+        at = (~whole).nonzero().flatten().tolist()
+        scores, weight, limit = (part[~whole] for part in flat)
+        y[~whole] = _highs(scores, weight, limit, lambda index: name(at[index]))
+    return y.reshape(theta.shape)
+
+
+@ops.operator
 def knapsack_highs(theta: Tensor, weights: Tensor, capacity: Tensor) -> Tensor:
     """`Knapsack` as an integer program for HiGHS, through scipy."""
     _require_positive(weights, capacity)
-    y = np.zeros((theta.shape[:-1].numel(), theta.shape[-1]))
+    rows, items, name = theta.shape[:-1].numel(), theta.shape[-1], naming("Knapsack", theta.shape[:-1])
+    flat = theta.reshape(rows, items), weights.reshape(rows, -1, items), capacity.reshape(rows, -1)
+    return _highs(*flat, name).reshape(theta.shape)
+
+
+def _highs(theta: Tensor, weights: Tensor, capacity: Tensor, name: Callable[[int], str]) -> Tensor:
     parts = [part.detach().cpu().double().numpy() for part in (theta, weights, capacity)]
-    flat = [part.reshape(len(y), *part.shape[theta.ndim - 1 :]) for part in parts]
-    for row, (score, weight, limit) in enumerate(zip(*flat, strict=True)):
-        wanted = score > 0
-        if not wanted.any():
-            continue
-        cost = -score[wanted] / score.max()
-        fits = LinearConstraint(weight[:, wanted], ub=limit)
-        result = milp(cost, integrality=np.ones_like(cost), bounds=(0, 1), constraints=fits, options={"mip_rel_gap": 0})
-        if result.x is None:
-            raise UserError(f"Knapsack: HiGHS found nothing for row {unravel(row, theta.shape[:-1])}: {result.message}")
-        y[row, wanted] = result.x > 0.5
-    return torch.from_numpy(y).reshape(theta.shape).to(theta)
+    y = call_each(_program, list(zip(*parts, strict=True)), name)
+    return torch.from_numpy(np.reshape(y, theta.shape)).to(theta)
+
+
+def _program(score: np.ndarray, weight: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    y, wanted = np.zeros_like(score), score > 0
+    if n := wanted.sum():
+        nothing = np.zeros((0, n)), np.zeros(0)
+        y[wanted] = maximise(score[wanted], weight[:, wanted], limit, *nothing, np.zeros(n), np.ones(n), np.ones(n))
+    return y
+
+
+def _are_whole(weights: Tensor) -> Tensor:
+    """True for rows of one resource with whole weights, of `[*leading, resources, items]`."""
+    whole = ((weights == weights.round()) & (weights < _EXACT)).flatten(-2).all(-1)
+    return whole if weights.shape[-2] == 1 else torch.zeros_like(whole)
 
 
 def _too_large(weights: Tensor, capacity: Tensor) -> bool:
@@ -186,8 +221,7 @@ def _require_positive(weights: Tensor, capacity: Tensor) -> None:
 
 
 def _negative(row: int, leading: torch.Size) -> UserError:
-    where = unravel(row, leading)
-    return UserError(f"Knapsack: row {where} has a weight or a capacity that is negative or not finite")
+    return UserError(f"{naming('Knapsack', leading)(row)} has a weight or a capacity that is negative or not finite")
 
 
 def _as_tuple(value: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dbp.core import Solver
+from dbp.core import Instance, Solver
 from dbp.errors import UserError
 from dbp.shapes import normalise
 from dbp.solvers.graphs import Edges, edge_tensor
@@ -31,7 +31,7 @@ class PerfectMatching(Solver):
     A bipartite graph (a grid) is solved as an assignment, any other as an integer program by HiGHS. Which of several
     optima is returned is theirs to say, the same in every call; of parallel edges of one score, the first.
 
-    An `instance` is a mapping `{"edges": tensor}` in place of the solver's own: `[edges, 2]` for all rows, or
+    An `instance` is a mapping `{"edges": tensor}` instead of the solver's own: `[edges, 2]` for all rows, or
     `[*batch, edges, 2]` with a graph for each, where a pair of -1 is padding.
 
     Args:
@@ -46,6 +46,7 @@ class PerfectMatching(Solver):
     """
 
     binary = True
+    instance_keys = ("edges",)
     edges: Edges = ()
     workers: int = 0
 
@@ -57,10 +58,10 @@ class PerfectMatching(Solver):
         y = call_each(_pair, calls, naming(self, leading), self.workers)
         return torch.from_numpy(np.reshape(y, theta.shape)).to(theta)
 
-    def project(self, theta: Tensor) -> Tensor:
+    def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
         return normalise(theta, 1)
 
-    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+    def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
         leading, n = y.shape[:-1], y.shape[-1]
         flat = y.reshape(math.prod(leading), n)
         tail, head = self._edges(instance, leading, n).to(y.device).expand(len(flat), n, 2).unbind(-1)
@@ -75,7 +76,7 @@ class PerfectMatching(Solver):
         whole = ((degree == 1) | (node > last)).all(1)
         return (whole & ((flat == 0) | (flat == 1) & usable).all(1)).reshape(leading)
 
-    def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
+    def vertices(self, shape: Sequence[int], instance: Instance = None) -> Tensor:
         """All perfect matchings: `[count, edges]`."""
         edges = self._edges(instance, (), shape[0]).tolist()
         found = listed(_matchings(edges, frozenset(range(1 + max(map(max, edges), default=-1)))))

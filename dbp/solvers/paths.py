@@ -1,6 +1,5 @@
 """Shortest paths."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,13 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dbp.core import Solver
+from dbp.core import Instance, Solver
 from dbp.errors import UserError
 from dbp.native import ops
-from dbp.shapes import normalise, unravel
+from dbp.shapes import normalise
 from dbp.solvers.grid import NEGATIVE, OUTSIDE, is_chordless, paths, shortest_path
-
-Instance = Tensor | Mapping[str, Tensor] | None
+from dbp.solvers.instances import naming
 
 
 @dataclass(frozen=True)
@@ -28,9 +26,9 @@ class GridPath(Solver):
     are sums in float64 for float64 theta, else in float32. On the CPU a kernel sweeps over a register of instances at
     once; the torch twin is equal to it.
 
-    The instance is a mask, or a mapping of some of
+    An `instance` is a mapping of some of
         mask: `[*leading, height, width]`, true where a path may pass: obstacles, or the size of each instance;
-        source, target: `[*leading, 2]`, row and column, in place of the options below.
+        source, target: `[*leading, 2]`, row and column, instead of the options below.
 
     Args:
         neighbours: 8 with diagonals, or 4 without.
@@ -44,11 +42,16 @@ class GridPath(Solver):
     """
 
     binary = True
+    instance_keys = ("mask", "source", "target")
     neighbours: int = 8
     source: tuple[int, int] = (0, 0)
     target: tuple[int, int] = (-1, -1)
     clip: bool = False
     event_dim = 2
+
+    @property
+    def nonpositive(self) -> bool:  # type: ignore[override]
+        return not self.clip
 
     def __post_init__(self) -> None:
         if self.neighbours not in (4, 8):
@@ -60,7 +63,7 @@ class GridPath(Solver):
         arguments = self._arguments(theta.shape, theta.device, instance)
         return grid_path(ops.widen(theta), *arguments, self.neighbours, True, self.clip).to(theta)
 
-    def project(self, theta: Tensor) -> Tensor:
+    def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
         return normalise(theta, 2)
 
     def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
@@ -79,7 +82,7 @@ class GridPath(Solver):
     def _arguments(
         self, shape: torch.Size, device: torch.device, instance: Instance
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        given = _named(instance)
+        given = instance or {}
         mask = given.get("mask")
         if mask is not None:
             mask = _fits("mask", mask, shape, device).to(torch.bool)
@@ -139,15 +142,6 @@ def _ends(theta: Tensor, source: Tensor | None, target: Tensor | None) -> tuple[
     return first if source is None else source, first + last if target is None else target
 
 
-def _named(instance: Instance) -> Mapping[str, Tensor]:
-    if instance is None:
-        return {}
-    given = instance if isinstance(instance, Mapping) else {"mask": instance}
-    if unknown := set(given) - {"mask", "source", "target"}:
-        raise UserError(f"GridPath: an instance has mask, source, target; got {', '.join(sorted(unknown))}")
-    return given
-
-
 def _fits(what: str, given: Any, shape: torch.Size, device: torch.device) -> Tensor:
     try:
         tensor = torch.as_tensor(given, device=device)
@@ -166,7 +160,7 @@ def _empty(y: Tensor) -> Tensor:
 
 
 def _failed(theta: Tensor, row: int, code: int) -> UserError:
-    where = f"GridPath: row {unravel(row, theta.shape[:-2])}"
+    where = naming("GridPath", theta.shape[:-2])(row)
     if code == NEGATIVE:
         return UserError(f"{where} has a positive score: scores are minus costs, theta <= 0; or take clip=True")
     if code == OUTSIDE:

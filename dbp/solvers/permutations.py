@@ -1,15 +1,18 @@
-"""Sorting, made smooth: projections onto permutahedra, and relaxed permutation matrices. Largest first."""
+"""Relaxed sorting: projections onto permutahedra, and relaxed permutation matrices. The largest score is first.
+
+The sources are in the docstrings of `Rank` and `Permutation`.
+"""
 
 import torch
 from torch import Tensor
 
 
-def soft_rank(theta: Tensor, temperature: float = 1.0) -> Tensor:
+def soft_rank(theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """The projection of `theta / temperature` onto the permutahedron of (1, ..., n)."""
     return permutahedron(theta.double() / temperature, falling(theta)).to(theta.dtype)
 
 
-def soft_sort(theta: Tensor, temperature: float = 1.0) -> Tensor:
+def soft_sort(theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """The projection of `(n, ..., 1) / temperature` onto the permutahedron of theta: smooth, largest first."""
     values = theta.double().sort(-1, descending=True).values
     return permutahedron((falling(values) / temperature).expand_as(values), values).to(theta.dtype)
@@ -36,22 +39,22 @@ def isotonic(x: Tensor) -> Tensor:
     return largest.masked_fill(length < 1, torch.inf).amin(-2)  # over j <= i
 
 
-def neural_sort(theta: Tensor, temperature: float = 1.0) -> Tensor:
+def neural_sort(theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """The relaxed permutation `[*leading, n, n]` of NeuralSort, largest first; its rows add up to one."""
-    n = theta.shape[-1]
-    distance = (theta.unsqueeze(-1) - theta.unsqueeze(-2)).abs().sum(-1)
-    factor = n + 1 - 2 * torch.arange(1, n + 1, dtype=theta.dtype, device=theta.device)
-    scores = factor.unsqueeze(-1) * theta.unsqueeze(-2) - distance.unsqueeze(-2)
-    return (scores / temperature).softmax(-1)
+    n, wide = theta.shape[-1], theta.double()  # large terms cancel: padding of -1e6 leaves float32 no digits
+    distance = (wide.unsqueeze(-1) - wide.unsqueeze(-2)).abs().sum(-1)
+    factor = n + 1 - 2 * torch.arange(1, n + 1, dtype=wide.dtype, device=theta.device)
+    scores = factor.unsqueeze(-1) * wide.unsqueeze(-2) - distance.unsqueeze(-2)
+    return (scores / temperature).softmax(-1).to(theta.dtype)
 
 
-def soft_sort_permutation(theta: Tensor, temperature: float = 1.0) -> Tensor:
+def soft_sort_permutation(theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """The relaxed permutation of SoftSort, largest first; its rows add up to one."""
     values = theta.sort(-1, descending=True).values
     return (-(values.unsqueeze(-1) - theta.unsqueeze(-2)).abs() / temperature).softmax(-1)
 
 
-def sorting_network(theta: Tensor, temperature: float = 1.0) -> Tensor:
+def sorting_network(theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """The relaxed permutation of an odd-even transposition network, largest first; doubly stochastic."""
     n = theta.shape[-1]
     x, p = theta, torch.eye(n, dtype=theta.dtype, device=theta.device).expand(*theta.shape, n)
@@ -75,3 +78,6 @@ def falling(theta: Tensor) -> Tensor:
     """(n, ..., 1)."""
     n = theta.shape[-1]
     return torch.arange(n, 0, -1, dtype=theta.dtype, device=theta.device)
+
+
+MATRICES = {"neural_sort": neural_sort, "soft_sort": soft_sort_permutation, "network": sorting_network}

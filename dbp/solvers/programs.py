@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dbp.core import Solver
+from dbp.core import Instance, Solver
 from dbp.errors import UserError
 from dbp.shapes import normalise
 from dbp.solvers.highs import maximise, meets
@@ -30,7 +30,7 @@ class IntegerProgram(Solver):
 
         max <theta, y>   subject to   A_ub y <= b_ub,  A_eq y = b_eq,  lower <= y <= upper,  y_i integral if integer_i
 
-    An `instance` is a mapping of any of these names to tensors, which take the place of the solver's own: without
+    An `instance` is a mapping of any of these names to tensors, used instead of the solver's own: without
     leading dims the same for all rows (A may be a SciPy sparse matrix then), with leading dims one for each. Which of
     several optima is returned is up to HiGHS, the same in every call. Integral entries of y are exactly integral.
     Scores below 1e-10 of the largest count as zero.
@@ -53,6 +53,7 @@ class IntegerProgram(Solver):
     Source: Huangfu, Hall, "Parallelizing the dual revised simplex method", Mathematical Programming Computation, 2018.
     """
 
+    instance_keys = ("A_ub", "b_ub", "A_eq", "b_eq", "lower", "upper", "integer")
     A_ub: Matrix = ()
     b_ub: Vector = ()
     A_eq: Matrix = ()
@@ -71,10 +72,10 @@ class IntegerProgram(Solver):
         y = call_each(maximise, calls, naming(self, leading), self.workers)
         return torch.from_numpy(np.reshape(y, theta.shape)).to(theta)
 
-    def project(self, theta: Tensor) -> Tensor:
+    def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
         return normalise(theta, 1)
 
-    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+    def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
         leading, n = y.shape[:-1], y.shape[-1]
         rows = zip(
             y.reshape(math.prod(leading), n).double().cpu().numpy(), self._programs(instance, leading, n), strict=True
@@ -82,7 +83,7 @@ class IntegerProgram(Solver):
         found = [meets(row, *program) for row, program in rows]
         return torch.tensor(found, dtype=torch.bool, device=y.device).reshape(leading)
 
-    def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
+    def vertices(self, shape: Sequence[int], instance: Instance = None) -> Tensor:
         """All feasible points, of a program with nothing but bounded integers: `[count, n]`."""
         *_, lower, upper, integer = self._programs(instance, (), shape[0])[0]
         if not (integer.all() and np.isfinite(upper - lower).all()):

@@ -1,5 +1,4 @@
-"""The exponential family over k-subsets, `p(y) ~ exp <theta, y>` over 0/1 vectors with k ones: exact, by a dynamic
-program over the scores.
+"""The exponential family over k-subsets, `p(y) ~ exp <theta, y>` over 0/1 vectors with k ones, by dynamic programs.
 
 Source: Ahmed, Zeng, Niepert, Van den Broeck, "SIMPLE: a gradient estimator for k-subset sampling", ICLR 2023.
 """
@@ -8,13 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dbp.native.ops import eager
+
 
 def log_partition(theta: Tensor, k: int) -> Tensor:
     """`log sum_y exp <theta, y>`, of the leading dims: the log of the k-th elementary symmetric polynomial."""
     return _tables(theta, k)[-1][..., k]
 
 
-@torch.compiler.disable  # compiled graphs have no second derivative
+@eager  # compiled graphs have no second derivative
 def marginals(theta: Tensor, k: int) -> Tensor:
     """`P(y_i = 1)`: the gradient of the log-partition, and itself differentiable. They add up to k."""
     wanted = torch.is_grad_enabled() and theta.requires_grad
@@ -56,12 +57,14 @@ def _tables(theta: Tensor, k: int) -> list[Tensor]:
     tables = [table]
     for i, score in enumerate(theta.unsqueeze(-2).unbind(-1)):
         more = table + score
-        both = _logaddexp(table[..., 1:], more[..., :-1])
+        both = logaddexp(table[..., 1:], more[..., :-1])
         table = torch.cat([table[..., :1], both, more[..., -1:]][: 3 if i < k else 2], -1)
         tables.append(table)
     return tables
 
 
-def _logaddexp(a: Tensor, b: Tensor) -> Tensor:
+def logaddexp(a: Tensor, b: Tensor) -> Tensor:
     """`log(e^a + e^b)`; unlike torch's, its second derivative is finite however far apart they are."""
-    return a + F.softplus(b - a, threshold=40)
+    above = a >= b  # chosen by a mask: with |a - b|, the second derivative at a tie would be lost
+    high, low = torch.where(above, a, b), torch.where(above, b, a)
+    return high + F.softplus(low - high)

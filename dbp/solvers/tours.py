@@ -8,18 +8,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array, csr_array, vstack
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from dbp.core import Solver
+from dbp.core import Instance, Solver
 from dbp.errors import UserError
 from dbp.native import ops
-from dbp.shapes import normalise, unravel
-from dbp.solvers.instances import require_whole
+from dbp.shapes import normalise
+from dbp.solvers.highs import maximise
+from dbp.solvers.instances import naming, require_whole
 from dbp.solvers.listing import listed
 from dbp.solvers.parts import in_parts
+from dbp.solvers.workers import call_each
 
 _EXACT = 13  # cities
 
@@ -63,7 +64,7 @@ class Tour(Solver):
             return tour(wide, self.directed, kicks).to(theta)
         return (tour_torch if n <= _EXACT else tour_highs)(wide, self.directed).to(theta)
 
-    def project(self, theta: Tensor) -> Tensor:
+    def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
         n = theta.shape[-1]
         edges = 1 - torch.eye(n, dtype=theta.dtype, device=theta.device)
         if not self.directed:
@@ -71,7 +72,7 @@ class Tour(Solver):
         mean = (theta * edges).sum((-1, -2), keepdim=True) / max(n * (n - 1), 1)
         return normalise((theta - mean) * edges, 2)
 
-    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+    def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
         n = y.shape[-1]
         degree = min(n - 1, 1 if self.directed else 2)
         fair = ((y == 0) | (y == 1)).flatten(-2).all(-1) & ~y.diagonal(dim1=-2, dim2=-1).any(-1)
@@ -83,7 +84,7 @@ class Tour(Solver):
             reach = (reach @ reach).clamp_max(1)
         return fair & (reach > 0).flatten(-2).all(-1)
 
-    def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
+    def vertices(self, shape: Sequence[int], instance: Instance = None) -> Tensor:
         n = shape[-1]
         rest = [p for p in listed(itertools.permutations(range(1, n))) if self.directed or n < 3 or p[0] < p[-1]]
         cities = torch.tensor([(0, *p) for p in rest], dtype=torch.int64).reshape(len(rest), n)
@@ -154,8 +155,8 @@ def tour_highs(theta: Tensor, directed: bool) -> Tensor:
         raise _not_finite(int(np.nonzero(~np.isfinite(distances))[0][0]), theta.shape[:-2])
     y = np.zeros_like(distances)
     if n > 1:
-        for d, out in zip(distances, y, strict=True):
-            _branch_and_cut(d, directed, out)
+        calls = [(d, directed, out) for d, out in zip(distances, y, strict=True)]
+        call_each(_branch_and_cut, calls, naming("Tour", theta.shape[:-2]))
     return torch.from_numpy(y).reshape(theta.shape).to(theta)
 
 
@@ -168,21 +169,17 @@ def _branch_and_cut(d: np.ndarray, directed: bool, y: np.ndarray) -> None:
     edges, ones = np.arange(len(tails)), np.ones(len(tails))
     leaves, enters = (coo_array((ones, (ends, edges)), shape=(n, len(tails))) for ends in (tails, heads))
     degrees = vstack([leaves, enters]) if directed else leaves + enters
-    constraints = [LinearConstraint(degrees, *[1 if directed else 2] * 2)]
-    cost = d[tails, heads] / max(np.abs(d).max(), np.finfo(float).tiny)
+    degree = np.full(degrees.shape[0], 1.0 if directed else 2.0)
+    cuts, most = csr_array((0, len(tails))), np.zeros(0)
     while True:
-        options = {"mip_rel_gap": 0}
-        result = milp(cost, integrality=ones, bounds=Bounds(0, 1), constraints=constraints, options=options)
-        if result.x is None:
-            raise UserError(f"Tour: HiGHS found nothing: {result.message}")
-        taken = result.x > 0.5
+        taken = maximise(-d[tails, heads], cuts, most, degrees, degree, 0 * ones, ones, ones) > 0.5
         graph = csr_array((ones[taken], (tails[taken], heads[taken])), shape=(n, n))
         parts, part = connected_components(graph, directed=False)
         if parts == 1:
             break
-        for which in range(parts):
-            inside = (part[tails] == which) & (part[heads] == which)
-            constraints.append(LinearConstraint(inside[None].astype(float), ub=(part == which).sum() - 1))
+        inside = [(part[tails] == which) & (part[heads] == which) for which in range(parts)]
+        cuts = vstack([cuts, csr_array(np.array(inside, dtype=float))])
+        most = np.concatenate([most, np.bincount(part) - 1])
     y[tails[taken], heads[taken]] = 1
     if not directed:
         y[heads[taken], tails[taken]] = 1
@@ -202,4 +199,4 @@ def _adjacency(order: Tensor, directed: bool) -> Tensor:
 
 
 def _not_finite(row: int, leading: torch.Size) -> UserError:
-    return UserError(f"Tour was given NaN or infinite scores in row {unravel(row, leading)}: scores must be finite")
+    return UserError(f"{naming('Tour', leading)(row)}: scores are NaN or infinite: they must be finite")

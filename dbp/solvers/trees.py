@@ -2,19 +2,22 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dbp.core import Solver
+from dbp.core import Instance, Solver
 from dbp.errors import UserError
 from dbp.native import ops
-from dbp.shapes import centre, normalise, unexpanded, unravel
+from dbp.shapes import centre, normalise, unexpanded
+from dbp.solvers.gibbs import sequential
+from dbp.solvers.instances import naming
 from dbp.solvers.listing import listed
 from dbp.solvers.parts import in_parts
+from dbp.solvers.subsets import logaddexp
 
 
 @dataclass(frozen=True)
@@ -24,15 +27,19 @@ class SpanningTree(Solver):
     theta is `[*leading, edges]`. A graph in several parts gets a tree for each (a spanning forest), whatever the signs
     of the scores. Among equal scores the edge of the lower index is preferred. Loops are never chosen.
 
-    The relaxation is the mean of the Gibbs distribution `P(y) ~ exp(<theta, y> / temperature)`: see `marginals`.
+    The log-partition is the log of a determinant (Kirchhoff's matrix-tree theorem). It is found by eliminating one node
+    after the other on log-weights, `w_ij + w_ik w_kj / sum_l w_kl`: only sums of positive numbers, so that it and the
+    marginals are exact for scores of any range. Takes nodes^3 memory. The relaxation are the marginals of
+    theta / temperature.
 
     Args:
-        edges: pairs of nodes, counted from 0: one undirected graph for all inputs. Without them the instance is the
-            graph: a tensor of integers, `[edges, 2]` or `[*leading, edges, 2]`.
+        edges: pairs of nodes, counted from 0: one undirected graph for all inputs. An instance may have others: a
+            tensor of integers `[edges, 2]` for all, or `[*leading, edges, 2]` with a graph for each.
         nodes: how many there are; by default as many as the edges name.
     """
 
     binary = True
+    instance_keys = ("edges",)
     edges: tuple[tuple[int, int], ...] | None = None
     nodes: int | None = None
     _ends: Tensor | None = field(default=None, init=False, repr=False, compare=False)
@@ -52,31 +59,28 @@ class SpanningTree(Solver):
         wide, ends = ops.widen(theta), self._graph(theta, instance)
         return (spanning_tree if ops.serves(wide) else spanning_tree_torch)(wide, ends, self.nodes or 0).to(theta)
 
-    def project(self, theta: Tensor) -> Tensor:
+    def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
         return normalise(centre(theta, 1), 1)
 
-    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-        return self.marginals(theta / temperature)
+    def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
+        return self.marginals(theta / temperature, instance)
 
-    def marginals(self, theta: Tensor, instance: Any = None) -> Tensor:
-        """How probable each edge is in a tree drawn with `P(y) ~ exp <theta, y>`: exact, differentiable.
-
-        The gradient of the log of the partition function, which is a determinant (Kirchhoff's matrix-tree theorem). It
-        is found by eliminating one node after the other on log-weights, `w_ij + w_ik w_kj / sum_l w_kl`: only sums of
-        positive numbers, so that it is exact for scores of any range. Takes nodes^3 memory.
-        """
+    def log_partition(self, theta: Tensor, instance: Instance = None) -> Tensor:
         ends = self._graph(theta, instance)
-        if not theta.numel():
-            return theta.clone()
         nodes = self.nodes or _count_nodes(ends)
-        return torch.func.grad(lambda scores: _log_partition(scores, ends, nodes).sum())(theta.double()).to(theta)
+        return _log_partition(theta.double(), ends, nodes).to(theta) if theta.numel() else theta.sum(-1)
 
-    def is_feasible(self, y: Tensor, instance: Any = None) -> Tensor:
+    def sample_gibbs(
+        self, theta: Tensor, generator: torch.Generator | None = None, instance: Instance = None
+    ) -> Tensor:
+        return sequential(self, theta, generator, instance)
+
+    def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
         size = self.solve(torch.zeros_like(y), instance).sum(-1)
         acyclic = (self.solve(y, instance) * y).sum(-1)  # how many edges of y a forest can have
         return ((y == 0) | (y == 1)).all(-1) & (y.sum(-1) == size) & (acyclic == size)
 
-    def vertices(self, shape: Sequence[int], instance: Any = None) -> Tensor:
+    def vertices(self, shape: Sequence[int], instance: Instance = None) -> Tensor:
         empty = torch.zeros(tuple(shape))
         size = int(self.solve(empty, instance).sum())
         chosen = torch.tensor(listed(itertools.combinations(range(*shape), size)), dtype=torch.int64)
@@ -86,14 +90,14 @@ class SpanningTree(Solver):
 
     def _graph(self, theta: Tensor, instance: Any) -> Tensor:
         """The ends of the edges, `[*leading, edges, 2]`; without a copy if all inputs have one graph."""
-        if (self.edges is None) == (instance is None):
-            raise UserError("SpanningTree: give the graph once, as the option edges or as the instance")
-        ends: Any = self._ends if instance is None else instance
+        ends: Any = (instance or {}).get("edges", self._ends)
+        if ends is None:
+            raise UserError("SpanningTree has no graph: give edges, as an option or in the instance")
         wrong = not isinstance(ends, Tensor) or ends.is_floating_point() or ends.ndim < 2
         if wrong or ends.shape[-2:] != (theta.shape[-1], 2):
             got = list(ends.shape) if isinstance(ends, Tensor) else type(ends).__name__
             raise UserError(
-                f"SpanningTree: {theta.shape[-1]} scores need a graph of integers, [{theta.shape[-1]}, 2], got {got}"
+                f"SpanningTree: {theta.shape[-1]} scores need edges of integers, [{theta.shape[-1]}, 2], got {got}"
             )
         return ends.to(theta.device, torch.int64).expand(*theta.shape, 2)
 
@@ -151,22 +155,48 @@ def _boruvka(theta: Tensor, ends: Tensor, nodes: int) -> tuple[Tensor]:
     return (y[:, :edges].contiguous(),)
 
 
-def _log_partition(theta: Tensor, ends: Tensor, nodes: int) -> Tensor:
-    """The log of `sum_trees exp <theta, y>`, but for a constant if the graph is in parts.
+def gradient(log_partition: Callable[..., Tensor], theta: Tensor, instance: Instance) -> Tensor:
+    """The marginals, differentiable: the gradient of the log-partition, taken in float64."""
+    if not theta.numel():
+        return theta.clone()
+    total = torch.func.grad(lambda scores: log_partition(scores, instance).sum())
+    return total(theta.double()).to(theta)
 
-    Pairs without an edge get a weight so small that a tree has as few of them as it can: the constant is what they add.
+
+def _log_partition(theta: Tensor, ends: Tensor, nodes: int) -> Tensor:
+    """`log sum_trees exp <theta, y>` of `[*leading, edges]`.
+
+    Pairs without an edge get a weight so small that a tree has as few of them as it can. What these few add is known.
     """
     pair = ends.amin(-1) * nodes + ends.amax(-1)  # loops are on the diagonal, which is never read
-    weights = log_weights(theta, pair, nodes, absent(theta, nodes))
+    missing = absent(theta, nodes)
+    weights = log_weights(theta, pair, nodes, missing)
     weights = torch.maximum(weights, weights.mT)
-    result = torch.zeros_like(theta[..., 0])
+    result = -_joints(ends, missing[..., 0], nodes)
     for k in range(nodes - 1, 0, -1):
         row = weights[..., k, :k]
         total = row.logsumexp(-1)
         through = row.unsqueeze(-1) + row.unsqueeze(-2) - total[..., None, None]
-        weights = torch.logaddexp(weights[..., :k, :k], through)
+        weights = logaddexp(weights[..., :k, :k], through)
         result = result + total
     return result
+
+
+def _joints(ends: Tensor, missing: Tensor, nodes: int) -> Tensor:
+    """The log-weight of all ways to join the parts of a graph to one, by pairs without an edge.
+
+    Parts of n_1, ..., n_c nodes, n in all, can be joined in `n^(c - 2) n_1 ... n_c` ways, by c - 1 pairs each.
+    """
+    near = torch.eye(nodes, device=ends.device).expand(*ends.shape[:-2], nodes, nodes).flatten(-2)
+    tail, head = ends.unbind(-1)
+    for pair in (tail * nodes + head, head * nodes + tail):
+        near = near.scatter(-1, pair, 1)
+    near = near.unflatten(-1, (nodes, nodes))
+    for _ in range(nodes.bit_length()):
+        near = (near @ near).clamp_max(1)
+    size = near.sum(-1).to(missing)  # of the part of each node
+    parts = (1 / size).sum(-1).round()
+    return (parts - 1) * missing + (parts - 2) * math.log(max(nodes, 1)) + (size.log() / size).sum(-1)
 
 
 def absent(theta: Tensor, nodes: int) -> Tensor:
@@ -187,5 +217,4 @@ def _count_nodes(ends: Tensor) -> int:
 
 
 def _outside(row: int, leading: torch.Size, nodes: int) -> UserError:
-    where = unravel(row, leading)
-    return UserError(f"SpanningTree: the graph of row {where} has an edge to a node that is not in 0..{nodes - 1}")
+    return UserError(f"{naming('SpanningTree', leading)(row)}: an edge leads to a node that is not in 0..{nodes - 1}")

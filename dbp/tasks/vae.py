@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
-from dbp.core import Estimator, Solver, Tractable
+from dbp.core import Estimator, Solver
 from dbp.errors import UserError
 from dbp.networks import MLP
 from dbp.networks.mlp import Activation
@@ -67,7 +67,7 @@ class VAE(Task):
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
     ) -> None:
         super().__init__(solver, estimator, optimizer=optimizer, scheduler=scheduler)
-        if not isinstance(solver, Tractable) or solver.event_dim:
+        if not all(map(solver.offers, ("elementwise", "log_prob", "sample_gibbs"))):
             raise UserError(
                 f"vae: the latent variables are bits: it needs solver=threshold, not {type(solver).__name__}"
             )
@@ -110,7 +110,7 @@ class VAE(Task):
         total: Tensor | float = 0.0
         for encoder, decoder in zip(self.encoder, self.decoder, strict=True):
             theta = encoder(_signs(below))
-            bits = self.posterior(theta + self.posterior.noise.sample(theta))
+            bits = self.posterior.sample_gibbs(theta)
             total = total - _cross_entropy(decoder(_signs(bits)), below) - self.posterior.log_prob(theta, bits).sum(-1)
             below = bits
         return total - _cross_entropy(self.prior, below)

@@ -1,13 +1,12 @@
 """Running a table of checks."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from dbp.core import Solver
-from dbp.errors import Unsupported, UserError
+from dbp.errors import Unsupported
 
 C = TypeVar("C")
 
@@ -48,18 +47,6 @@ def require(holds: Any, fault: str) -> None:
     """Raises an AssertionError with the sentence `fault`, unless it holds."""
     if not holds:
         raise AssertionError(fault)
-
-
-def random_scores(
-    solver: Solver, shape: Iterable[int], instance: Any = None, dtype: torch.dtype = torch.float32, device: Any = None
-) -> Tensor:
-    """Normal scores; all negative for a solver that refuses positive ones, as one that is given minus costs does."""
-    theta = torch.randn(tuple(shape), dtype=dtype, device=device)
-    try:
-        solver(theta, instance)
-    except UserError:
-        return -theta.abs()
-    return theta
 
 
 def same(a: Tensor, b: Tensor, tolerance: float = 1e-5) -> bool:

@@ -12,7 +12,8 @@ from dbp.core import Estimator, Solver, Target
 from dbp.errors import UserError
 from dbp.shapes import sum_to
 from dbp.solvers.counting import counted
-from dbp.testing.checks import random_scores, random_state, require, run, same, table, untouched
+from dbp.solvers.scores import random_scores
+from dbp.testing.checks import random_state, require, run, same, table, untouched
 
 
 def check_estimator(

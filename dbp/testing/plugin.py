@@ -127,8 +127,8 @@ def _estimator(point: EntryPoint, solver: str, skip: list[str]) -> None:
 
 def _solver(point: EntryPoint, skip: list[str]) -> None:
     from dbp.errors import UserError
+    from dbp.solvers.scores import random_scores
     from dbp.testing import check_solver
-    from dbp.testing.checks import random_scores
 
     solver = _build("solver", point.value)
     shape = (5,) if solver.event_dim < 2 else (3,) * solver.event_dim

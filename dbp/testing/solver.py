@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dbp.core import Solver, Tractable
+from dbp.core import Solver
 from dbp.errors import Unsupported
 from dbp.scores import dot
-from dbp.testing.checks import random_scores, random_state, require, run, same, table, untouched
+from dbp.solvers.scores import random_scores
+from dbp.testing.checks import random_state, require, run, same, table, untouched
 
 
 def check_solver(
@@ -181,7 +182,7 @@ def relaxation(case: SolverCase) -> None:
 
 def distribution(case: SolverCase) -> None:
     solver, vertices = case.solver, case.vertices
-    if not isinstance(solver, Tractable) or vertices is None:
+    if not solver.offers("log_prob") or solver.noise is None or vertices is None:
         return
     theta = case.scores(dtype=torch.float64).reshape(-1, *case.event)[:1]
     p = solver.log_prob(theta.expand_as(vertices), vertices.to(theta)).exp()

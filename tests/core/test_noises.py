@@ -85,7 +85,7 @@ def test_the_score_is_the_derivative_of_the_log_density(name):
 
 @pytest.mark.parametrize("name", sorted(set(NOISES) - set(WITH_DENSITY)))
 def test_a_noise_without_a_density_says_what_to_use(name):
-    with pytest.raises(UserError, match="no differentiable density; use normal"):
+    with pytest.raises(UserError, match="no differentiable density; normal, gumbel and logistic do"):
         NOISES[name].log_prob(torch.zeros(1))
 
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from examples import CHANGED, MATRIX, PLAIN, SORT, Control, N, bridge
+from examples import CHANGED, PLAIN, RANK, SORT, Control, N, bridge
 from torch import Tensor, nn
 
 from dbp.core import Estimator, Solver, Target
@@ -30,8 +30,6 @@ from dbp.estimators import (
     Perturbed,
     Ranking,
     Score,
-    SmoothSort,
-    Sparse,
     SPOPlus,
     StructuredSVM,
     Unordered,
@@ -345,7 +343,7 @@ def test_losses_that_go_round_the_surrogate_are_an_error(estimator):
 
 
 def test_a_pool_keeps_the_latest_different_decisions():
-    pool = Contrastive(capacity=3)
+    pool = Contrastive(capacity=3).pool
     eye = torch.eye(5)
     pool.add(eye[[0, 1, 0]], 1)
     assert pool.known.sum() == 2
@@ -359,7 +357,7 @@ def test_a_pool_keeps_the_latest_different_decisions():
 
 def pooled(estimator: Estimator, theta: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     draw = estimator(TopK(2), theta, target=Target(theta=right))
-    return draw.surrogate(loss(draw.y)).detach(), estimator.decisions[:-1][estimator.known[:-1]]
+    return draw.surrogate(loss(draw.y)).detach(), estimator.pool.decisions[:-1][estimator.pool.known[:-1]]
 
 
 def test_pool_losses_by_their_formulas():
@@ -388,9 +386,9 @@ def test_without_solving_y_is_the_best_of_the_pool():
     estimator = Contrastive(solve_ratio=0.0)
     theta, right = theta_of(4), theta_of(4).flip(0)
     y = estimator(TopK(2), theta, target=Target(theta=right)).y
-    pool = estimator.decisions[:-1][estimator.known[:-1]]
+    pool = estimator.pool.decisions[:-1][estimator.pool.known[:-1]]
     assert torch.equal(y, pool[(theta @ pool.T).argmax(-1)])
-    assert (estimator.known.sum() <= 4).item()
+    assert (estimator.pool.known.sum() <= 4).item()
 
 
 # ---- what a solver or a task lacks
@@ -399,12 +397,12 @@ def test_without_solving_y_is_the_best_of_the_pool():
 @pytest.mark.parametrize(
     ("estimator", "solver", "message"),
     [
-        (ZGR(), TopK(2), "ZGR is for threshold and one_hot, not TopK"),
-        (REBAR(), TopK(2), "for any solver: imle"),
-        (DisARM(), OneHot(), "DisARM is for threshold, not OneHot"),
-        (SIMPLE(), Threshold(), "simple is for k-subsets"),
-        (Exact(), SORT, "cannot enumerate its decisions"),
-        (FenchelYoung(None), SORT, "noise=normal or gumbel"),
+        (ZGR(), TopK(2), "ZGR needs a solver that has a distribution in closed form, which TopK does not claim"),
+        (REBAR(), TopK(2), "estimators that work for it: .*imle"),
+        (DisARM(), OneHot(), "decides each score for itself, which OneHot does not claim"),
+        (SIMPLE(), RANK, "has a log-partition, which Rank does not claim"),
+        (Exact(), SORT, "maximises <theta, y>, which Sort does not claim"),
+        (FenchelYoung(None), RANK, "noise=normal or gumbel"),
         (SPOPlus(), TopK(2), "right scores, which this task does not give"),
         (FenchelYoung(), TopK(2), "right decision, which this task does not give"),
     ],
@@ -433,16 +431,11 @@ def test_losses_that_were_added_up_before_they_are_compared_are_refused(estimato
         draw.surrogate(loss(draw.y).mean())
 
 
-def test_sparse_says_what_it_is_for():
-    pytest.importorskip("entmax")
-    with pytest.raises(Unsupported, match="sparse is for one_hot and top_k"):
-        Sparse()(Threshold(), theta_of(2))
-
-
 def test_a_missing_package_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "entmax", None)
-    with pytest.raises(UserError, match="pip install"):
-        Sparse()
+    for make in (lambda: OneHot(relaxation="entmax"), lambda: TopK(2, relaxation="budget")):
+        with pytest.raises(UserError, match="pip install"):
+            make()
 
 
 @pytest.mark.parametrize(
@@ -467,9 +460,7 @@ def test_a_missing_package_is_said(monkeypatch):
         lambda: StructuredSVM(-1.0),
         lambda: Contrastive(capacity=1),
         lambda: Ranking(temperature=0.0),
-        lambda: SmoothSort("permutation"),
-        lambda: SmoothSort("values")(MATRIX, theta_of(2)),
-        lambda: Sparse(0.5),
+        lambda: OneHot(relaxation="entmax", alpha=0.5),
         lambda: Exact(joint=3)(TopK(2), theta_of(2)),
         lambda: Unordered(8)(OneHot(), theta_of(2)),
         lambda: GumbelSoftmax(minimum=0.0),

@@ -5,7 +5,7 @@ import torch
 from examples import zeros_and_ones
 
 from dbp.estimators import IMLE, Perturbed, Score
-from dbp.noises import Gumbel, Logistic, Normal
+from dbp.noises import Gumbel, Logistic, LogNormal, Normal
 from dbp.shapes import sum_to
 from dbp.solvers import OneHot, Threshold, TopK
 
@@ -104,7 +104,7 @@ def test_perturbed_threshold_with_normal_noise_is_the_normal_distribution():
 def test_multiplicative_noise_keeps_signs_and_has_the_right_jacobian():
     theta = torch.tensor([0.8, -0.6, 1.1, -2.0], dtype=torch.float64)
     up = torch.tensor([1.0, -0.5, 2.0, 0.3], dtype=torch.float64)
-    estimator = Perturbed(Normal(0.5), 5000, multiplicative=True)
+    estimator = Perturbed(LogNormal(0.5), 5000)
     assert torch.equal(estimator.perturb(TopK(2), theta.expand(100, 4)).sign(), theta.sign().expand(100, 4))
     _, grad = vjp(estimator, TopK(2), theta, up)
     step = 0.05

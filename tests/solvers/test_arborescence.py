@@ -147,16 +147,16 @@ def test_marginals_are_those_of_all_trees(graph, scale):
             ys = solver.vertices(theta.shape[1:]).double()
         except UserError:
             with pytest.raises(UserError, match=r"row \[0\].*do not lead from"):
-                solver.marginals(theta)
+                solver.relax(theta)
             continue
         exact = (theta @ ys.T).softmax(-1) @ ys
-        torch.testing.assert_close(solver.marginals(theta), exact, atol=1e-10, rtol=0)
+        torch.testing.assert_close(solver.relax(theta), exact, atol=1e-10, rtol=0)
 
 
 def test_marginals_have_gradients_and_come_to_the_decision():
     solver = Arborescence(GRAPHS["complete"])
     theta = torch.randn(2, 12, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(solver.marginals, (theta,))
+    assert torch.autograd.gradcheck(solver.relax, (theta,))
     torch.testing.assert_close(solver.relax(theta, 1e-3), solver(theta), atol=1e-6, rtol=0)
 
 
@@ -167,7 +167,7 @@ def test_padding_roots_and_graphs_of_each_row():
     y = solver(theta, instance)
     assert y[0].tolist() == [[1, 0, 1], [0, 0, 1]]
     assert solver.is_feasible(y, instance).all()
-    exact = solver.marginals(theta.double(), instance)
+    exact = solver.relax(theta.double(), 1.0, instance)
     torch.testing.assert_close(exact, y.double())  # there is but one tree
 
 
@@ -203,7 +203,7 @@ def test_no_rows_or_no_edges_have_empty_marginals(leading):
     for shape, options in (((*leading, 12), GRAPHS["complete"]), ((*leading, 0), ()), ((2, 0), ())):
         theta = torch.zeros(shape, requires_grad=True)
         assert torch.autograd.grad(Arborescence(options).relax(theta).sum(), theta)[0].shape == shape
-    assert Arborescence().marginals(torch.zeros(*leading, 3), {"edges": edges}).shape == (*leading, 3)
+    assert Arborescence().relax(torch.zeros(*leading, 3), 1.0, {"edges": edges}).shape == (*leading, 3)
 
 
 @pytest.mark.parametrize("root", [-1, 1])

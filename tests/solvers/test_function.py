@@ -92,29 +92,51 @@ def test_events_of_several_dims():
         assert torch.equal(y, theta.flatten(1).argmax(1).float())
 
 
-def test_further_arguments():
+def test_instances_are_handed_on_by_name():
     def scale(theta, by, plus=0.0):
         return by * theta + plus
 
     theta = draw(2, 3, 4)
-    for solver in (FromFunction(scale), FromFunction(scale, batched=False), FromFunction(scale, workers=2)):
-        assert torch.equal(solver(theta, (2.0, 1.0)), 2 * theta + 1)
-        assert torch.equal(solver(theta, [2.0]), 2 * theta) if solver.batched else True
-    each = FromFunction(scale, batched=False)
-    factors = torch.tensor([1.0, 2.0, 3.0])
-    assert torch.equal(each(theta, [(float(f),) for f in factors]), factors.unsqueeze(1) * theta)
-    assert torch.equal(each(theta, [(float(i),) for i in range(6)]), torch.arange(6.0).reshape(2, 3, 1) * theta)
-    with pytest.raises(UserError, match=r"2 entries does not fit .* \[2, 3\]"):
-        each(theta, [(1.0,), (2.0,)])
-    with pytest.raises(UserError, match="tuple of further arguments, got Tensor"):
-        each(theta, factors)
+    for way in ({}, {"batched": False}, {"workers": 2}, {"batched": False, "cache": 9}):
+        solver = FromFunction(scale, **way)
+        assert torch.equal(solver(theta, {"by": 2.0, "plus": 1.0}), 2 * theta + 1)
+        assert torch.equal(solver(theta, {"by": torch.arange(4.0)}), torch.arange(4) * theta)
+    for wrong in ((2.0,), [2.0], torch.ones(3)):
+        with pytest.raises(UserError, match=r"takes an instance .* of names of its own; got (tuple|list|Tensor)"):
+            FromFunction(scale)(theta, wrong)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_values_that_differ_from_row_to_row(way):
+    def scale(theta, by, plus):
+        assert by.ndim == theta.ndim - 1
+        return torch.as_tensor(by)[..., None] * theta + plus
+
+    theta, plus = draw(2, 3, 4), torch.arange(4.0)
+    solver = FromFunction(scale, per_row={"by": 0}, **WAYS[way])
+    for by in (torch.tensor(3.0), torch.tensor([1.0, 2.0, 3.0]), torch.arange(6.0).reshape(2, 3)):
+        expected = by.expand(2, 3)[..., None] * theta + plus
+        assert torch.equal(solver(theta, {"by": by, "plus": plus}), expected)
+    if not solver.workers:
+        assert torch.equal(solver(theta, {"by": by.numpy(), "plus": plus}), expected)
+    with pytest.raises(UserError, match=r"by of shape \[2\] does not fit .* \[2, 3\]"):
+        solver(theta, {"by": torch.ones(2), "plus": plus})
+
+
+def test_lists_have_an_entry_for_each_row():
+    solver = FromFunction(lambda theta, names: theta + len(names), batched=False, per_row={"names": 0})
+    theta = draw(2, 3, 4)
+    for names in (["", "a", "bc"], ["", "a", "bc", "", "a", "bc"]):
+        assert torch.equal(solver(theta, {"names": names}), theta + torch.arange(3.0)[:, None])
+    with pytest.raises(UserError, match=r"names of 2 entries does not fit .* \[2, 3\]"):
+        solver(theta, {"names": ["", ""]})
 
 
 def test_a_cache_calls_once_for_each_new_row():
     calls = []
 
-    def count(theta, *args):
-        calls.append(args)
+    def count(theta, **instance):
+        calls.append(instance)
         return largest(theta)
 
     solver = FromFunction(count, batched=False, cache=4)
@@ -126,8 +148,8 @@ def test_a_cache_calls_once_for_each_new_row():
     assert len(calls) == 8
     solver(theta)  # the former four were thrown out
     assert len(calls) == 12
-    for args in ((1,), (2,), (torch.ones(2),), (torch.zeros(2),), (torch.ones(2),), (1,)):
-        solver(theta[:1], args)
+    for value in (1, 2, torch.ones(2), torch.zeros(2), torch.ones(2), 1):
+        solver(theta[:1], {"value": value})
     assert len(calls) == 16
     assert len(solver._solved) == 4
 

@@ -145,9 +145,11 @@ def test_more_vertices_than_two_bytes_count() -> None:
 def test_obstacles_are_walked_around() -> None:
     mask = torch.tensor([[1, 0, 1], [1, 0, 1], [1, 1, 1]]).bool()
     theta = -torch.ones(3, 3, 3)
-    y = GridPath(4, target=(0, 2))(theta, mask)
+    y = GridPath(4, target=(0, 2))(theta, {"mask": mask})
     assert torch.equal(y[0], mask.float())
-    y = GridPath(8, target=(0, 2))(theta.where(mask, torch.tensor(5.0)), mask)  # what is blocked may cost anything
+    y = GridPath(8, target=(0, 2))(
+        theta.where(mask, torch.tensor(5.0)), {"mask": mask}
+    )  # what is blocked may cost anything
     assert y[0].tolist() == [[1, 0, 1], [1, 0, 1], [0, 1, 0]]
 
 
@@ -166,7 +168,7 @@ def test_errors_name_the_row(solve: str, batch: int, monkeypatch: pytest.MonkeyP
     mask = torch.ones(theta.shape, dtype=torch.bool)
     mask[1, -1, 1:3] = False
     with pytest.raises(UserError, match=row + ".*no path"):
-        GridPath()(theta, mask)
+        GridPath()(theta, {"mask": mask})
     target = torch.full((2, batch, 2), 3)
     target[1, -1, 1] = 4
     with pytest.raises(UserError, match=row + ".*outside of the 4 x 4 grid"):
@@ -186,10 +188,10 @@ def test_instances_of_any_kind(kind: Callable[[Tensor], Any]) -> None:
 def test_malformed_instances() -> None:
     theta = -torch.ones(2, 4, 4)
     with pytest.raises(UserError, match="does not fit"):
-        GridPath()(theta, torch.ones(3, 3))
+        GridPath()(theta, {"mask": torch.ones(3, 3)})
     for nonsense in ("walls", [[1, 0], [1]]):
         with pytest.raises(UserError, match="mask is no array of numbers"):
-            GridPath()(theta, nonsense)
+            GridPath()(theta, {"mask": nonsense})
     for ends in (3, (1, 2, 3)):
         with pytest.raises(UserError, match="source and target are a row and a column"):
             GridPath(source=ends)
@@ -207,7 +209,7 @@ def test_infeasible_decisions() -> None:
     assert solver.is_feasible(diagonal)
     assert not GridPath(4).is_feasible(diagonal)
     assert not solver.is_feasible(diagonal / 2)
-    assert not solver.is_feasible(diagonal, ~diagonal.bool())
+    assert not solver.is_feasible(diagonal, {"mask": ~diagonal.bool()})
     for vertex in ((0, 0), (1, 1), (2, 2)):
         broken = diagonal.clone()
         broken[vertex] = 0

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+import dbp
 from dbp.errors import UserError
 from dbp.native import ops
+from dbp.solvers.highs import maximise
 from dbp.solvers.packing import Knapsack, knapsack, knapsack_highs, knapsack_torch
 
 ORLIB = Path(__file__).parents[3] / "shared/data/combinatorial/orlib.tar.xz"
@@ -87,11 +89,12 @@ def test_several_resources_and_real_weights(resources, integer):
     weights = torch.randint(1, 20, (5, resources, 8), generator=g).to(torch.int64 if integer else torch.float64)
     weights = weights if integer else weights + torch.rand(weights.shape, generator=g)
     theta, capacity = torch.randn(5, 8, generator=g, dtype=torch.float64), 3 * weights[..., 0] + 10
-    y = Knapsack()(theta, (weights, capacity))
+    instance = {"weights": weights, "capacity": capacity}
+    y = Knapsack()(theta, instance)
     for i in range(5):
-        ys = Knapsack().vertices([8], (weights[i], capacity[i]))
+        ys = Knapsack().vertices([8], {"weights": weights[i], "capacity": capacity[i]})
         assert torch.allclose(value(theta[i], y[i]), value(theta[i], ys).max())
-    assert Knapsack().is_feasible(y, (weights, capacity)).all()
+    assert Knapsack().is_feasible(y, instance).all()
 
 
 def test_capacities_beyond_any_table():
@@ -106,10 +109,58 @@ def test_options_and_instance_say_the_same():
     y = by_option(theta)
     assert hash(by_option) == hash(Knapsack(weights=(3, 1, 4, 1, 5), capacity=7))
     weights, capacity = torch.tensor([[3, 1, 4, 1, 5]]), torch.tensor([7])
-    assert torch.equal(Knapsack()(theta, (weights, capacity)), y)
-    assert torch.equal(Knapsack()(theta, (weights.expand(3, 1, 1, 5), capacity)), y)
+    assert torch.equal(Knapsack()(theta, {"weights": weights, "capacity": capacity}), y)
+    assert torch.equal(Knapsack()(theta, {"weights": weights.expand(3, 1, 1, 5), "capacity": capacity}), y)
+    assert torch.equal(Knapsack(by_option.weights, 1)(theta, {"capacity": capacity}), y)
     assert torch.equal(Knapsack(by_option.weights, 7.9)(theta), y)
     assert torch.equal(Knapsack([by_option.weights, [0.0] * 5], [7, 0])(theta.double()).float(), y)
+
+
+@pytest.fixture
+def programs(monkeypatch):
+    """The rows that HiGHS is given from now on."""
+    rows = []
+
+    def spied(scores, *rest):
+        rows.append(scores)
+        return maximise(scores, *rest)
+
+    monkeypatch.setattr("dbp.solvers.packing.maximise", spied)
+    return rows
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+def test_whole_weights_of_any_dtype_take_the_table(kernel, programs, monkeypatch):
+    """A configuration turns 3 into 3.0: it took thousands of times as long, and ties went elsewhere."""
+    if not kernel:
+        monkeypatch.setattr(ops, "serves", lambda theta: False)
+    theta = torch.randint(-3, 9, (4, 6, 5)).float()
+    whole = Knapsack(weights=(3, 1, 4, 1, 5), capacity=7)
+    y = whole(theta)
+    named = {"name": "knapsack", "weights": [3, 1, 4, 1, 5], "capacity": 7}
+    for solver in (dbp.build("solver", named), Knapsack((3.0, 1.0, 4.0, 1.0, 5.0), 7.5)):
+        assert torch.equal(solver(theta), y)
+        assert solver._own["weights"].dtype == whole._own["weights"].dtype
+    weights, capacity = torch.tensor([[3.0, 1, 4, 1, 5]]), torch.tensor([7.5])
+    for dtype in (torch.float16, torch.float32, torch.float64):
+        instance = {"weights": weights.to(dtype), "capacity": capacity.to(dtype)}
+        assert torch.equal(Knapsack()(theta, instance), y)
+    assert torch.equal(Knapsack()(theta, {"weights": weights.long(), "capacity": capacity}), y)
+    assert not programs
+
+
+def test_rows_of_whole_and_of_real_weights_are_each_decided_as_alone(programs):
+    theta = torch.randint(-3, 9, (4, 5)).float().abs() + 1
+    weights = torch.tensor([3.0, 1, 4, 1, 5]).expand(4, 1, 5).clone()
+    weights[1::2] += 0.25
+    instance = {"weights": weights, "capacity": torch.full((4, 1), 7.0)}
+    y = Knapsack()(theta, instance)
+    assert len(programs) == 2
+    for row in range(4):
+        assert torch.equal(y[row], Knapsack()(theta[row], {name: x[row] for name, x in instance.items()}))
+    weights[3, 0, 2] = torch.nan
+    with pytest.raises(UserError, match=r"Knapsack: row \[3\] has a weight"):
+        Knapsack()(theta, instance)
 
 
 def test_leading_dims_strides_and_dtypes():
@@ -158,12 +209,15 @@ def test_says_what_is_wrong():
     weights, capacity = torch.tensor([[[1.0, 2]], [[torch.nan, 2]]]), torch.tensor([[3.0], [torch.inf]])
     for wrong in ((weights, capacity[:1]), (torch.ones(1, 2), capacity), (torch.ones(1, 2).long(), capacity)):
         with pytest.raises(UserError, match=r"row \[1\] has a weight or a capacity that is negative or not finite"):
-            Knapsack()(torch.ones(2, 2), wrong)
-    for nonsense in ({"weights": 1, "capacity": 2}, (weights, None), (weights, capacity, 3)):
-        with pytest.raises(UserError, match="a pair of arrays"):
+            Knapsack()(torch.ones(2, 2), dict(zip(("weights", "capacity"), wrong, strict=True)))
+    with pytest.raises(UserError, match="arrays of numbers"):
+        Knapsack()(torch.ones(2, 2), {"weights": weights, "capacity": "much"})
+    for lacking in (None, {"weights": weights}):
+        with pytest.raises(UserError, match="no weights or no capacity"):
+            Knapsack()(torch.zeros(3), lacking)
+    for nonsense in ((weights, capacity), {"weight": weights}):
+        with pytest.raises(UserError, match="of weights, capacity; got"):
             Knapsack()(torch.ones(2, 2), nonsense)
-    with pytest.raises(UserError, match="once"):
-        Knapsack()(torch.zeros(3))
     with pytest.raises(UserError, match=r"\[5\] need weights \[\*leading, resources, 5\]"):
         Knapsack((1, 2), 3)(torch.zeros(5))
 
@@ -184,5 +238,5 @@ def test_published_optima():
         items, resources, best = int(next(numbers)), int(next(numbers)), next(numbers)
         theta, *rest = (torch.tensor([next(numbers) for _ in range(items)]) for _ in range(1 + resources))
         capacity = torch.tensor([next(numbers) for _ in range(resources)])
-        y = Knapsack()(theta, (torch.stack(rest), capacity))
+        y = Knapsack()(theta, {"weights": torch.stack(rest), "capacity": capacity})
         assert value(theta, y).item() == pytest.approx(best)

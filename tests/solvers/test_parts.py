@@ -35,11 +35,11 @@ SOLVERS: dict[str, tuple[Solver, tuple[int, ...], Any]] = {  # with the shape of
     "graph_path": (GraphPath(ROUND), (5,), None),
     "graph_path, own": (GraphPath(), (5,), {"edges": late(LINE, ROUND), "target": late(2, 1)}),
     "spanning_tree": (SpanningTree(ROUND), (5,), None),
-    "spanning_tree, own": (SpanningTree(), (5,), late(ROUND, LINE)),
+    "spanning_tree, own": (SpanningTree(), (5,), {"edges": late(ROUND, LINE)}),
     "arborescence": (Arborescence(ROUND), (5,), None),
     "arborescence, own": (Arborescence(), (5,), {"edges": late(ROUND, LINE), "root": late(-1, 0)}),
     "knapsack": (Knapsack((2, 1, 3, 2), 5), (4,), None),
-    "knapsack, own": (Knapsack(), (4,), (late([[2, 1, 3, 2]], [[1, 1, 1, 9]]), late([5], [2]))),
+    "knapsack, own": (Knapsack(), (4,), {"weights": late([[2, 1, 3, 2]], [[1, 1, 1, 9]]), "capacity": late([5], [2])}),
     "tour": (Tour(), (6, 6), None),
     "tour, directed": (Tour(directed=True), (6, 6), None),
 }

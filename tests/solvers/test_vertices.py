@@ -48,7 +48,7 @@ def test_what_is_not_a_vertex(solver: Solver, shape: tuple[int, ...], count: int
 
 
 def test_solvers_that_cannot_say_so() -> None:
-    with pytest.raises(Unsupported, match="Sort cannot enumerate"):
+    with pytest.raises(Unsupported, match="lists its decisions, which Sort does not claim"):
         Sort().vertices((3,))
     with pytest.raises(Unsupported, match="Sort cannot tell"):
         Sort().is_feasible(torch.ones(3))

@@ -371,7 +371,7 @@ ESTIMATORS = [
     estimators.IMLE(),
     estimators.IMLE(lam=10.0, noise=noises.SumOfGamma(k=2), samples=2),
     estimators.Perturbed(),
-    estimators.Perturbed(samples=4, multiplicative=True),
+    estimators.Perturbed(noises.LogNormal(), samples=4),
     estimators.Score(),
     estimators.Score(samples=None, noise=noises.Normal()),
 ]

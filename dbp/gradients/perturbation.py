@@ -7,22 +7,22 @@ from types import EllipsisType
 import torch
 from torch import Tensor
 
-from dbp.core import Noise
+from dbp.core import Noise, Slices
 
 Rows = slice | EllipsisType  # of the samples dim; `...` for everything
 _NUMBERS = 2**18  # of a slice: what is made of 1 MB of floats stays in the cache
 _KEPT = 2**22  # as few numbers, 16 MB of floats, are kept: to make them again takes longer
 
 
-class Draws:
-    """The perturbed scores `theta + Z` of each sample: `draws[rows]` of `[*samples, *batch, *event]`, always the same.
+class Perturbation:
+    """The perturbed scores of each sample: `draws[rows]` of `[*samples, *batch, *event]`, always the same.
 
     On the CPU what is done with many samples is done a slice of them at a time, and noise that a counter makes is made
     again for the backward pass, if it is much: memory does not grow with the samples, and little leaves the cache. What
     is drawn does not depend on the slices. On other devices, and under torch.compile, everything is one slice.
 
     Args:
-        theta: `[*batch, *event]`, the scores of one sample, or zeros for the noise itself; no gradient.
+        theta: `[*batch, *event]`, the scores of one sample; no gradient.
         samples: how many, in a new leading dim; null for one without that dim.
         noise: null for none.
         antithetic: the second half of the samples has the first's noise with the other sign.
@@ -91,16 +91,16 @@ def _slices(samples: int, theta: Tensor, wide: int) -> list[Rows]:
 
 def _points(
     theta: Tensor, samples: int, noise: Noise | None, generator: torch.Generator | None, antithetic: bool
-) -> Callable[[int, int], Tensor]:
+) -> Slices:
     if noise is None:
         return lambda begin, end: theta.expand(end - begin, *theta.shape)
     if not antithetic:
         return noise.around(theta, samples, generator)
-    half, first, twice = samples // 2, noise.around(theta, samples // 2, generator), 2 * theta
+    half, first = samples // 2, noise.around(theta, samples // 2, generator)
 
     def both(begin: int, end: int) -> Tensor:
         plus = first(min(begin, half), min(end, half))
         mirrored = first(max(begin, half) - half, max(end, half) - half)
-        return torch.cat([plus, twice - mirrored])
+        return torch.cat([plus, noise.opposite(theta, mirrored)])
 
     return both

@@ -6,10 +6,10 @@ from torch.profiler import ProfilerActivity, profile
 
 from dbp.core import Target
 from dbp.estimators import IMLE, AdaptiveIMLE, FenchelYoung, Perturbed
-from dbp.gradients import draws
-from dbp.gradients.draws import Draws
+from dbp.gradients import perturbation
+from dbp.gradients.perturbation import Perturbation
 from dbp.native import ops
-from dbp.noises import Gumbel, Normal, Rademacher
+from dbp.noises import Gumbel, LogNormal, Normal, Rademacher
 from dbp.solvers import Rank, TopK
 
 S, B, N = 6, 4, 10
@@ -25,9 +25,9 @@ ESTIMATORS = {
     "perturbed": lambda: Perturbed(samples=S),
     "perturbed, gumbel": lambda: Perturbed(Gumbel(0.5), samples=S),
     "perturbed, pairs": lambda: Perturbed(samples=S, antithetic=True),
-    "perturbed, multiplicative": lambda: Perturbed(samples=S, multiplicative=True),
+    "perturbed, multiplicative": lambda: Perturbed(LogNormal(), samples=S),
     "fenchel_young": lambda: FenchelYoung(samples=S),
-    "fenchel_young, multiplicative pairs": lambda: FenchelYoung(samples=S, multiplicative=True, antithetic=True),
+    "fenchel_young, multiplicative pairs": lambda: FenchelYoung(LogNormal(), samples=S, antithetic=True),
 }
 
 
@@ -50,8 +50,8 @@ def test_slices_change_nothing(name, rows, kept, monkeypatch):
     for solver in (TopK(3), Rank()):
         at_once = step(ESTIMATORS[name](), solver, losses)
         with monkeypatch.context() as patch:
-            patch.setattr(draws, "_NUMBERS", int(rows * B * N))
-            patch.setattr(draws, "_KEPT", kept)
+            patch.setattr(perturbation, "_NUMBERS", int(rows * B * N))
+            patch.setattr(perturbation, "_KEPT", kept)
             sliced = step(ESTIMATORS[name](), solver, losses)
         assert sliced[2].abs().sum() > 0
         torch.testing.assert_close(sliced, at_once)
@@ -60,15 +60,15 @@ def test_slices_change_nothing(name, rows, kept, monkeypatch):
 @pytest.mark.parametrize("name", ["imle", "adaptive_imle"])
 def test_what_shares_one_loss_is_not_cut(name, monkeypatch):
     at_once = step(ESTIMATORS[name](), TopK(3), lambda error: error.square().sum())
-    monkeypatch.setattr(draws, "_NUMBERS", B * N)
-    monkeypatch.setattr(draws, "_KEPT", 0)
+    monkeypatch.setattr(perturbation, "_NUMBERS", B * N)
+    monkeypatch.setattr(perturbation, "_KEPT", 0)
     torch.testing.assert_close(step(ESTIMATORS[name](), TopK(3), lambda error: error.square().sum()), at_once)
 
 
 @pytest.mark.parametrize("name", ["imle", "adaptive_imle"])
 def test_an_overflow_in_one_slice_is_passed_on(name, monkeypatch):
-    monkeypatch.setattr(draws, "_NUMBERS", B * N)
-    monkeypatch.setattr(draws, "_KEPT", 0)
+    monkeypatch.setattr(perturbation, "_NUMBERS", B * N)
+    monkeypatch.setattr(perturbation, "_KEPT", 0)
     weights = torch.ones(S, B)
     weights[2, 1] = torch.inf
     grad = step(ESTIMATORS[name](), TopK(3), lambda error: error.square().sum(-1) * weights)[2]
@@ -78,8 +78,8 @@ def test_an_overflow_in_one_slice_is_passed_on(name, monkeypatch):
 @pytest.mark.skipif(ops.status().startswith("torch"), reason=ops.status())
 @pytest.mark.parametrize("name", ["imle", "adaptive_imle", "perturbed", "perturbed, pairs", "fenchel_young"])
 def test_between_the_passes_only_the_decisions_take_memory(name, monkeypatch):
-    monkeypatch.setattr(draws, "_NUMBERS", B * N)
-    monkeypatch.setattr(draws, "_KEPT", 0)
+    monkeypatch.setattr(perturbation, "_NUMBERS", B * N)
+    monkeypatch.setattr(perturbation, "_KEPT", 0)
     theta = torch.randn(B, N, requires_grad=True)
     estimator, goal = ESTIMATORS[name](), Target(TopK(3)(torch.randn(B, N)))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
@@ -102,13 +102,13 @@ def test_rows_are_those_of_the_whole():
     theta = torch.zeros(B, N)
     for noise in (Normal(0.7), Rademacher(), None):
         for antithetic in (False, True):
-            some = Draws(theta, S, noise, torch.Generator().manual_seed(0), antithetic)
+            some = Perturbation(theta, S, noise, torch.Generator().manual_seed(0), antithetic)
             whole = some[...]
             assert whole.shape == (S, B, N)
             for begin, end in ((0, S), (0, 1), (1, 5), (2, 3), (3, 6), (5, 6)):
                 assert torch.equal(some[slice(begin, end)], whole[begin:end])
             assert not antithetic or torch.equal(whole[:3], -whole[3:])
-    assert Draws(torch.zeros(()), None, Normal())[...].shape == ()
+    assert Perturbation(torch.zeros(()), None, Normal())[...].shape == ()
 
 
 class Half(Normal):
@@ -117,7 +117,7 @@ class Half(Normal):
 
 
 def test_a_subclass_of_a_noise_may_draw_its_own_way():
-    assert (Draws(torch.zeros(B, N), S, Half())[...] >= 0).all()
+    assert (Perturbation(torch.zeros(B, N), S, Half())[...] >= 0).all()
 
 
 class Doubled(Normal):
