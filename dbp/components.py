@@ -1,4 +1,4 @@
-"""What dbp ships, by name. Strings only: nothing is imported before it is built.
+"""The names of all built-in components. Strings only: a class is imported when it is built.
 
 A component of yours goes into its own file; then add its line here. A package of yours needs no line: it declares an
 entry point, for example `[project.entry-points."dbp.estimators"]` with `mine = "my_package:Mine"`.

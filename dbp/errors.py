@@ -51,7 +51,7 @@ class Stopped(Exception):
 
 @contextmanager
 def in_short(file: Path | None = None) -> Iterator[None]:
-    """What happened and where, in a few lines; an error that came through code of the user's own keeps its traceback.
+    """Shortens unexpected errors to what happened and where; an error through the user's own code keeps its traceback.
 
     Args:
         file: where the traceback is written.

@@ -41,7 +41,7 @@ class Counted(Noise):
 
     @abstractmethod
     def draw(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
-        """What `sample` returns where there is no kernel."""
+        """Draws by torch, where there is no kernel."""
 
     def weighted_score(self, theta: Tensor, noisy: Tensor, weight: Tensor) -> Tensor:
         return weighted_sum(self.score(noisy - theta), weight)
@@ -55,7 +55,7 @@ class Counted(Noise):
 def numbers(
     like: Tensor, centre: Tensor | None, table: Tensor | None, key: Tensor, kernel: str, begin: int, scale: float
 ) -> Tensor:
-    """As many numbers of the key's stream as `like` has, from `begin` on, times scale; and the centre added to each."""
+    """Numbers of the key's stream from `begin` on, one for each of `like`, times scale, plus the centre."""
     z = torch.empty_like(like, memory_format=torch.contiguous_format)
     period = z.numel() if centre is None else centre.numel()
     ops.call(kernel, (z, centre, table), int(key), begin, z.numel(), max(period, 1), scale=scale)

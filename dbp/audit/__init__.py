@@ -1,4 +1,4 @@
-"""How good is a gradient: estimators against the exact gradient of the expected loss, on problems small enough.
+"""Audits of gradients: estimators against the exact gradient of the expected loss, on small problems.
 
     rows = audit(solvers.OneHot(), {"imle": estimators.IMLE(), "score": estimators.Score()}, shape=[8])
     print(table(rows))

@@ -1,4 +1,4 @@
-"""Drawing an estimator many times, and comparing the draws with the exact gradient."""
+"""Draws an estimator many times, and compares the draws with the exact gradient."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -91,7 +91,7 @@ def audit(
         draws: of each estimator, for each theta and loss; at least 2.
         tuning: Adam steps at a rate of 0.01 for parameters of the estimator's own, calls without for its buffers.
         seed: of all of it; the global random state is left alone.
-        progress: whether to show a bar.
+        progress: show a bar.
 
     Returns:
         A row for each estimator and loss. One that cannot work with the solver has a note instead of numbers.
@@ -109,7 +109,7 @@ def audit(
 
 
 class _Bench:
-    """What is the same for all estimators; references are computed once for each noise."""
+    """The problem that all estimators share; references are computed once for each noise."""
 
     def __init__(
         self,

@@ -88,7 +88,7 @@ _PLACES = [  # offsets in points, and which part of the text is put there
 
 
 def _box(point: tuple[float, ...], place: tuple[float, float, float], text: Bbox, pixels: float) -> Bbox:
-    """Where a text would stand, in pixels."""
+    """The box of a text, in pixels."""
     dx, dy, anchor = place
     x, y = point[0] + dx * pixels, point[1] + dy * pixels
     return Bbox.from_bounds(x - anchor * text.width, y - text.height / 2, text.width, text.height)

@@ -1,4 +1,4 @@
-"""What an audit found: as text, as CSV, as a picture."""
+"""Reports of an audit: text, CSV, a picture."""
 
 import csv
 from collections.abc import Sequence

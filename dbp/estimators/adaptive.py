@@ -1,4 +1,4 @@
-"""Implicit maximum likelihood that finds its own step."""
+"""Implicit maximum likelihood with an adaptive step."""
 
 from typing import Any
 

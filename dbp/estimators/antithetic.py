@@ -1,4 +1,4 @@
-"""Unbiased score-function estimators for binary decisions that are drawn to disagree: DisARM and ARMS."""
+"""Unbiased score-function estimators for antithetic binary decisions: DisARM and ARMS."""
 
 from abc import abstractmethod
 from typing import Any

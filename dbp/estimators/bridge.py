@@ -1,4 +1,4 @@
-"""Differentiable approximation bridges: a network that learns the hard function lends it its derivative."""
+"""Differentiable approximation bridges: a network learns the hard function and provides its derivative."""
 
 from typing import Any
 

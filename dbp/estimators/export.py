@@ -1,4 +1,4 @@
-"""Models without what only training needs."""
+"""Models without their estimators, for export."""
 
 from copy import deepcopy
 from typing import Any, TypeVar

@@ -94,7 +94,7 @@ class _Pooled(Estimator):
         return Draw(y, instead(self.loss(theta, best, target)))
 
     def solves(self) -> bool:
-        """Draws whether to call the solver this time."""
+        """True if the solver is to be called this time, with probability solve_ratio."""
         device = None if self.generator is None else self.generator.device
         return torch.rand((), generator=self.generator, device=device).item() < self.solve_ratio
 

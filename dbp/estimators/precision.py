@@ -1,4 +1,4 @@
-"""Networks inside estimators, in models of any precision."""
+"""The precision of networks inside estimators."""
 
 from torch import Tensor, nn
 

@@ -1,1 +1,1 @@
-"""What every backward pass is made of: gradient rules, samples in slices, sums."""
+"""Gradient rules, perturbed samples in slices, and the sums of backward passes."""

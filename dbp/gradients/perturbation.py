@@ -56,7 +56,7 @@ class Perturbation:
         return drawn[0] if self.samples is None else drawn
 
     def stack(self, function: Callable[[Rows], Tensor], dtype: torch.dtype | None = None) -> Tensor:
-        """What the function makes of each slice, together; of several slices in `dtype`, which may be narrower."""
+        """Applies the function to each slice and concatenates the results, in `dtype` (maybe narrower) if there are several."""
         first, *others = self._slices
         part = function(first)
         if not others:
@@ -68,7 +68,7 @@ class Perturbation:
         return out
 
     def total(self, function: Callable[[Rows], Tensor], whole: bool = False) -> Tensor:
-        """What the function makes of each slice, or of all at once, added up."""
+        """Applies the function to each slice, or to all samples at once, and adds up the results."""
         first, *others = [...] if whole else self._slices
         total = function(first)
         for rows in others:
@@ -77,7 +77,7 @@ class Perturbation:
 
 
 def cut(x: Tensor, rows: Rows) -> Tensor:
-    """Those rows of x; x itself, which is quicker than a view of it, if they are all."""
+    """Selects rows of x; returns x itself for all rows, which is quicker than a view."""
     return x if isinstance(rows, EllipsisType) else x[rows]
 
 

@@ -1,4 +1,4 @@
-"""What estimators sum, in one pass each: by a kernel on the CPU, by torch elsewhere."""
+"""The sums of estimators, one pass each: by a kernel on the CPU, by torch elsewhere."""
 
 import torch
 from torch import Tensor

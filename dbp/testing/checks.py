@@ -1,4 +1,4 @@
-"""Running a table of checks."""
+"""Runs a table of checks."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
@@ -50,7 +50,7 @@ def require(holds: Any, fault: str) -> None:
 
 
 def same(a: Tensor, b: Tensor, tolerance: float = 1e-5) -> bool:
-    """Whether two tensors agree in shape and, up to rounding, in value; NaN agrees with NaN."""
+    """True if two tensors agree in shape and, up to rounding, in value; NaN agrees with NaN."""
     return a.shape == b.shape and torch.allclose(a.double(), b.double(), tolerance, tolerance, equal_nan=True)
 
 
@@ -61,5 +61,5 @@ def random_state(device: torch.device) -> list[Tensor]:
 
 
 def untouched(before: Sequence[Tensor], device: torch.device) -> bool:
-    """Whether the random state is still the one from before."""
+    """True if the random state is still the one from before."""
     return all(torch.equal(a, b) for a, b in zip(before, random_state(device), strict=True))

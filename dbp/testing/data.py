@@ -1,4 +1,4 @@
-"""What a data set promises."""
+"""Checks of the promises of a data set."""
 
 from collections.abc import Collection
 from typing import Any

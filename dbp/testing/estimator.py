@@ -1,4 +1,4 @@
-"""What an estimator promises."""
+"""Checks of the promises of an estimator."""
 
 from collections.abc import Callable, Collection, Sequence
 from copy import deepcopy
@@ -46,7 +46,7 @@ def check_estimator(
 
 
 class Result(NamedTuple):
-    """What came of one step: the decision, its losses, the surrogate of them, and the gradient at theta."""
+    """One training step: the decision, its losses, their surrogate, and the gradient at theta."""
 
     y: Tensor
     losses: Tensor
@@ -98,7 +98,7 @@ class EstimatorCase:
 
     @property
     def supervised(self) -> bool:
-        """Whether it refuses to work without a target."""
+        """True if it needs a target."""
         try:
             self.copy()(self.solver, self.scores(4).requires_grad_(), self.instance)
         except UserError:

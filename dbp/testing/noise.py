@@ -1,4 +1,4 @@
-"""What a noise promises."""
+"""Checks of the promises of a noise."""
 
 from collections.abc import Collection
 from dataclasses import replace

@@ -191,7 +191,7 @@ def _takes(task: Any, batch: Any) -> bool:
 
 
 def _known(kind: str, skip: list[str]) -> list[str]:
-    """Those of the checks to skip that this kind has."""
+    """The checks to skip that this kind has."""
     import dbp.testing
 
     return [name for name in skip if name in getattr(dbp.testing, f"{kind.upper()}_CHECKS")]

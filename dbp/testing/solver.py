@@ -1,4 +1,4 @@
-"""What a solver promises."""
+"""Checks of the promises of a solver."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ class SolverCase:
             return None
 
     def matches(self, y: Tensor, vertices: Tensor) -> Tensor:
-        """Which of the vertices each decision is, `[decisions, vertices]`."""
+        """True where a decision is a vertex, `[decisions, vertices]`."""
         rows = y.reshape(-1, *vertices.shape[1:])
         return (rows[:, None] == vertices.to(y)).reshape(len(rows), len(vertices), -1).all(-1)
 

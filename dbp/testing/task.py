@@ -1,4 +1,4 @@
-"""What a task promises."""
+"""Checks of the promises of a task."""
 
 import warnings
 from collections.abc import Collection
