@@ -56,7 +56,7 @@ class Perturbation:
         return drawn[0] if self.samples is None else drawn
 
     def stack(self, function: Callable[[Rows], Tensor], dtype: torch.dtype | None = None) -> Tensor:
-        """Applies the function to each slice and concatenates the results, in `dtype` (maybe narrower) if there are several."""
+        """Applies the function to each slice and concatenates; several slices in `dtype`, which may be narrower."""
         first, *others = self._slices
         part = function(first)
         if not others:
