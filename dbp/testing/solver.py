@@ -145,7 +145,7 @@ def binary(case: SolverCase) -> None:
 def optimal(case: SolverCase) -> None:
     theta = case.scores(64, dtype=torch.float64)
     y = case.solve(theta)
-    if case.vertices is None or y.shape != theta.shape:
+    if case.vertices is None or not case.solver.linear:
         return
     every = theta.unsqueeze(theta.ndim - case.solver.event_dim)  # [64, *leading, 1, *event]
     best = dot(every, case.vertices.to(theta), case.solver.event_dim).amax(-1)

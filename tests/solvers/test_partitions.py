@@ -32,12 +32,10 @@ CASES: dict[str, tuple[Solver, tuple[int, ...], dict[str, Tensor] | None]] = {
 
 
 def listed(solver: Solver, theta: Tensor, instance: dict[str, Tensor] | None) -> Tensor:
-    ys = solver.vertices(theta.shape[theta.ndim - solver.event_dim :], instance).to(theta)
-    return (
-        (theta.unsqueeze(theta.ndim - solver.event_dim) * ys).flatten(theta.ndim).logsumexp(-1)
-        if (not solver.event_dim)
-        else (theta @ ys.T).logsumexp(-1)
-    )
+    split = theta.ndim - solver.event_dim
+    ys = solver.vertices(theta.shape[split:], instance).to(theta)
+    values = theta.unsqueeze(split) * ys
+    return values.reshape(*theta.shape[:split], len(ys), -1).sum(-1).logsumexp(-1)
 
 
 @pytest.mark.parametrize("name", CASES)
