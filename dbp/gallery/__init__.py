@@ -1,1 +1,1 @@
-"""A picture of each solver: what scores it was given, and what it decided."""
+"""A picture of each solver: its scores and its decision."""

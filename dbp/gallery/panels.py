@@ -1,4 +1,4 @@
-"""How scores and decisions are drawn, by their kind."""
+"""Drawings of scores and decisions, one function for each kind."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

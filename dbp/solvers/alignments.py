@@ -69,7 +69,7 @@ class GraphMatching(Solver):
         return torch.from_numpy(np.reshape(y, theta.shape)).to(theta)
 
     def gap(self, theta: Tensor, y: Tensor, instance: Instance = None) -> Tensor:
-        """What a matching could score beyond <theta, y> at most, by the linear relaxation: `[*leading]`."""
+        """An upper bound on what the best matching scores beyond <theta, y>, by the linear relaxation: `[*leading]`."""
         bounds = torch.tensor(self._each(bound, theta, instance), dtype=torch.float64, device=theta.device)
         return (bounds.reshape(theta.shape[:-1]) - dot(theta.double(), y.double(), 1)).to(theta)
 

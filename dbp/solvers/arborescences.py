@@ -219,7 +219,7 @@ def _log_partition(theta: Tensor, edges: Tensor, root: Tensor) -> Tensor:
 
 
 def _nodes_of(edges: Tensor, root: Tensor, nodes: int) -> Tensor:
-    """Which nodes each row's graph has, `[rows, nodes]`."""
+    """True for the nodes that each row's graph has, `[rows, nodes]`."""
     ends = torch.where((edges >= 0).all(-1, keepdim=True), edges, nodes).flatten(1)
     ends = torch.cat([ends, torch.where(root < 0, nodes, root).unsqueeze(1)], 1)
     return torch.zeros(len(ends), nodes + 1, dtype=torch.bool, device=ends.device).scatter_(1, ends, True)[:, :nodes]

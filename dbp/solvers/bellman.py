@@ -9,7 +9,7 @@ from dbp.solvers.parts import in_parts
 
 
 class Graphs(NamedTuple):
-    """Where each row's path runs; rows may share a graph.
+    """The graph and the ends of each row's path; rows may share a graph.
 
     All rows of one graph are the columns of one table of distances, so that a step handles a node for all of them at
     once. Graphs of their own are one graph, their disjoint union, with one column.
@@ -25,7 +25,7 @@ class Graphs(NamedTuple):
         return self.edges.ndim == 2
 
     def cells(self, node: Tensor) -> Tensor:
-        """Where the table, flattened, has each row's node."""
+        """The index of each row's node in the flattened table."""
         row = torch.arange(len(node), device=node.device)
         return node * len(node) + row if self.shared else row * self.nodes + node
 

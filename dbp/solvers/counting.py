@@ -1,4 +1,4 @@
-"""How often a solver is called, and how long it takes, measured at the solver."""
+"""Counts and times the calls of a solver."""
 
 from copy import copy
 from time import perf_counter

@@ -28,8 +28,8 @@ class FromFunction(Solver):
 
     An empty batch tells such a function nothing about `out`: its decisions have theta's shape.
 
-    An `instance` is handed on by name, `function(theta, **instance)`: each value as it is, whether the function takes a
-    batch or a row, but for those that `per_row` names.
+    An `instance` is handed on by name, `function(theta, **instance)`: each value as it is, to a function of a batch and
+    of a row alike, except those that `per_row` names.
 
     Args:
         function: called with theta and the instance.

@@ -1,4 +1,4 @@
-"""The torch twin of the grid_path kernel, and what paths on grids are: feasibility and enumeration."""
+"""The torch twin of the grid_path kernel; feasibility and enumeration of paths on grids."""
 
 import functools
 from collections.abc import Iterator
@@ -149,7 +149,7 @@ def _hops(d: Tensor, start: Tensor, neighbours: int) -> Tensor:
 
 
 def is_chordless(y: Tensor, source: Tensor, target: Tensor, neighbours: int) -> Tensor:
-    """Whether the marked vertices are a path from source to target that touches itself nowhere."""
+    """True where the marked vertices are a path from source to target that touches itself nowhere."""
     height, width = y.shape[-2:]
     marked = y.reshape(-1, height, width)
     rows = torch.arange(len(marked), device=y.device)
@@ -168,7 +168,7 @@ def is_chordless(y: Tensor, source: Tensor, target: Tensor, neighbours: int) -> 
 
 
 def _touching(marked: Tensor, neighbours: int) -> Tensor:
-    """How many neighbours of each vertex are marked."""
+    """The number of marked neighbours of each vertex."""
     height, width = marked.shape[-2:]
     framed = torch.nn.functional.pad(marked.to(torch.int64), (1, 1, 1, 1))
     shifts = [divmod(s + (width + 2) + 1, width + 2) for s in steps(width + 2, neighbours)]

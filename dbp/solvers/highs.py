@@ -65,7 +65,7 @@ def _narrow(A: Any) -> Any:
 def meets(
     y: np.ndarray, A_ub: Any, b_ub: np.ndarray, A_eq: Any, b_eq: np.ndarray, lower: Any, upper: Any, integer: np.ndarray
 ) -> bool:
-    """Whether y satisfies the program, within HiGHS's tolerance."""
+    """True if y satisfies the program, within HiGHS's tolerance."""
     broken = abs(y - y.round())[integer > 0]
     below = np.concatenate([A_ub @ y - b_ub, abs(A_eq @ y - b_eq), lower - y, y - upper, broken])
     size = max(1.0, *(np.abs(b[np.isfinite(b)]).max(initial=0) for b in (b_ub, b_eq, lower, upper)))

@@ -131,7 +131,7 @@ def _program(scores: np.ndarray, nodes: int, edges: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _sides(pairs: bytes, nodes: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Where each edge of a bipartite graph ends on its left and on its right side; None for any other graph.
+    """The left and right ends of each edge of a bipartite graph; None for any other graph.
 
     Two copies of each node, an edge from either copy of one end to the other copy of the other: if a graph is
     bipartite, then no node is connected with its copy.

@@ -42,7 +42,7 @@ class IntegerProgram(Solver):
         b_eq: their right-hand sides.
         lower: the bound from below, `-inf` for none; one number for all, or `[n]`.
         upper: the bound from above, `inf` for none; one number for all, or `[n]`.
-        integer: whether y is integral; one for all, or `[n]`.
+        integer: true where y is integral; one for all, or `[n]`.
         workers: processes, at least two, to solve the rows in; 0 solves them here. Worth it from some ten milliseconds
             a program.
         time_limit: seconds for each program.
@@ -105,7 +105,7 @@ class IntegerProgram(Solver):
 
 
 def _column(name: str, value: Any, leading: Sequence[int], n: int) -> list[Any]:
-    """What one name says: for all rows, or a list with an entry for each."""
+    """The values of one name: a list with one entry for all rows, or with one for each."""
     from scipy.sparse import issparse
 
     if issparse(value):

@@ -23,7 +23,7 @@ def align(
 
 
 def bound(scores: np.ndarray, n: int, m: int, first: np.ndarray, second: np.ndarray, time_limit: float | None) -> float:
-    """What no matching's score exceeds: the optimum of the linear program."""
+    """An upper bound on every matching's score: the optimum of the linear program."""
     return scores @ _program(scores, n, m, first, second, False, time_limit)
 
 

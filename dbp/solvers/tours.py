@@ -40,8 +40,8 @@ class Tour(Solver):
     programs for HiGHS: exact, and hundreds of times slower.
 
     Args:
-        directed: whether the direction of a tour matters.
-        kicks: how long the local search goes on; by default 4 for each city, 30 if directed.
+        directed: the direction of a tour matters.
+        kicks: restarts of the local search from a disturbed tour; by default 4 for each city, 30 if directed.
     """
 
     binary = True

@@ -44,7 +44,7 @@ def call_each(
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """What errors call a function."""
+    """The name of a function in errors."""
     function = getattr(function, "__wrapped__", function)
     return getattr(function, "__qualname__", type(function).__qualname__)
 
