@@ -108,7 +108,9 @@ class Solver(ABC):
             UserError: theta has too few dims, is no dense tensor of real numbers, or has NaN or infinite scores
                 (looked for on the CPU, where it costs no synchronisation); or the instance does not fit.
         """
-        self.check(theta, instance)
+        require_scores(theta, self.event_dim, self)
+        if instance is not None:
+            require_instance(instance, self.instance_keys, self)
         recording = torch.is_grad_enabled()
         set_grad_enabled(False)
         try:
@@ -122,12 +124,6 @@ class Solver(ABC):
     @abstractmethod
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         """Returns what `__call__` promises, for scores that have been checked."""
-
-    def check(self, theta: Tensor, instance: Instance = None) -> None:
-        """Raises a `UserError` for scores or an instance that no solver can take."""
-        require_scores(theta, self.event_dim, self)
-        if instance is not None:
-            require_instance(instance, self.instance_keys, self)
 
     def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
         """theta without what `solve` ignores: `solve(project(theta)) == solve(theta)`. Differentiable."""
@@ -238,7 +234,7 @@ class Estimator(nn.Module, ABC):
         Raises:
             Unsupported: the solver lacks what this estimator needs; the message names estimators that work.
         """
-        solver.check(theta, instance)
+        require_scores(theta, solver.event_dim, solver)
         device = theta.device.type
         with without_autocast(device):
             y, surrogate = self._decide(solver, widened(theta), instance, target)
@@ -249,8 +245,9 @@ class Estimator(nn.Module, ABC):
     def _decide(self, solver: Solver, theta: Tensor, instance: Instance, target: Target) -> Draw:
         if not self.training:
             return Draw(solver(theta, instance))
-        if lacking := self.lacking(solver):
-            raise unsupported(solver, lacking, self)
+        for what in self.needs:
+            if not solver.offers(what):
+                raise unsupported(solver, what, self)
         if self.supervised and target.theta is None and (self.supervised == "scores" or target.y is None):
             raise untaught(self, solver)
         if self.samples is not None and self.repeats:
@@ -288,10 +285,6 @@ class Estimator(nn.Module, ABC):
         if "_parameters" not in self.__dict__ and not name.startswith("__"):
             raise UserError(f"{type(self).__name__}.__init__ must call super().__init__() first")
         return super().__getattr__(name)
-
-    def lacking(self, solver: Solver) -> str | None:
-        """The first of `needs` that the solver does not offer."""
-        return next((what for what in self.needs if not solver.offers(what)), None)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Estimator":
         return keeping_scalars(self, lambda: super(Estimator, self)._apply(fn, recurse))

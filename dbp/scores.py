@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dbp.errors import NonFinite, Unsupported, UserError
 from dbp.native import loader
+from dbp.native.ops import PLAIN
 from dbp.native.torch_private import functorch_level
 from dbp.shapes import sum_to
 
@@ -155,7 +156,12 @@ def require_finite(theta: Tensor, event_dim: int, what: str) -> None:
     """
     if not theta.is_cpu or torch.compiler.is_compiling() or functorch_level():
         return
-    if _is_finite(theta, what):
+    kernel = _finite_kernel(theta.dtype)  # a reduction by torch takes several times as long to start
+    if kernel and theta.is_contiguous() and type(theta) in PLAIN:
+        finite = bool(kernel(theta.data_ptr(), theta.numel()))
+    else:
+        finite = _is_finite(theta, what)
+    if finite:
         return
     position = (~theta.isfinite()).nonzero()[0].tolist()
     row = position[: theta.ndim - event_dim]
@@ -168,9 +174,6 @@ def require_finite(theta: Tensor, event_dim: int, what: str) -> None:
 
 
 def _is_finite(x: Tensor, what: str) -> bool:
-    kernel = _finite_kernel(x.dtype)  # a reduction by torch takes several times as long to start
-    if kernel and x.is_contiguous() and type(x) in (Tensor, torch.nn.Parameter):
-        return bool(kernel(x.data_ptr(), x.numel()))
     if x.layout != torch.strided or x.is_complex() or x.dtype == torch.bool:
         raise UserError(f"{what} takes scores that are real numbers in a dense tensor, got {x.dtype} and {x.layout}")
     return math.isfinite(x.sum().item()) or bool(x.isfinite().all())

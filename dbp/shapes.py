@@ -86,7 +86,8 @@ def _is_plain(x: Tensor) -> bool:
     """True if no score is so far out that it needs care; looked for where that costs no synchronisation."""
     if not x.is_cpu or not x.numel() or torch.compiler.is_compiling() or functorch_level():
         return not x.numel()
-    low, high = (value.item() for value in torch.aminmax(x.detach()))
+    extremes = torch.aminmax(x.detach())
+    low, high = extremes.min.item(), extremes.max.item()
     return low > -_FORBIDDEN and 1e-12 < max(high, -low) < 1e18
 
 

@@ -36,9 +36,6 @@ ROOMS = {
     "gallery": ["components", "config", "errors", "registry", "solvers"],
     "runs": ["components", "config", "data", "dbp", "errors", "registry", "solvers", "tasks"],
     "testing": ["components", "core", "data", "errors", "scores", "shapes", "solvers", "tasks"],
-    "audit": ["components", "core", "errors", "noises", "registry", "shapes", "solvers"],
-    "compat": ["core", "errors", "estimators", "gradients", "noises", "solvers"],
-    "gallery": ["components", "config", "errors", "registry", "solvers"],
     "cli": ["audit", "components", "config", "dbp", "errors", "gallery", "native", "registry", "runs", "templates"],
     "__main__": ["cli"],
 }

@@ -75,8 +75,9 @@ def pull_back_samples(
     factors: dict[object, Tensor] = {}
 
     def per_decision(grad: Tensor) -> Tensor:
-        leading = next(iter(factors.values())).ndim if factors else None
+        applied = bool(factors)
         weight = _factor(factors, grad)
+        leading = weight.ndim if applied else None
         together = noisy.samples is not None and weight.ndim == 0  # samples that share one loss
 
         def of_rows(rows: Rows) -> Tensor:
@@ -95,14 +96,17 @@ def pull_back_samples(
 
 def _factor(factors: dict[object, Tensor], grad: Tensor) -> Tensor:
     """The factor that multiplied every loss, one if no surrogate was applied."""
-    first, *others = factors.values() if factors else (grad.new_ones(()),)
-    factors.clear()
-    if any(other.shape != first.shape or not torch.equal(other, first) for other in others):
-        raise UserError(
-            "the surrogate of one draw was applied to losses with different weights, so that the gradient of a "
-            "decision's own loss is unknown: add the weighted losses, and apply the surrogate to their sum"
-        )
-    return first
+    if not factors:
+        return grad.new_ones(())
+    _, factor = factors.popitem()
+    while factors:
+        _, other = factors.popitem()
+        if other.shape != factor.shape or not torch.equal(other, factor):
+            raise UserError(
+                "the surrogate of one draw was applied to losses with different weights, so that the gradient of a "
+                "decision's own loss is unknown: add the weighted losses, and apply the surrogate to their sum"
+            )
+    return factor
 
 
 @eager

@@ -12,7 +12,7 @@ from torch import Tensor
 from dbp.core import Instance, Solver
 from dbp.errors import UserError
 from dbp.native import ops
-from dbp.shapes import centre, normalise, unexpanded
+from dbp.shapes import standardise, unexpanded
 from dbp.solvers.gibbs import sequential
 from dbp.solvers.graphs import Edges, edge_tensor, require_scores
 from dbp.solvers.instances import fields, naming, per_row
@@ -63,7 +63,7 @@ class Arborescence(Solver):
         return arborescence(ops.widen(theta), *self._graph(theta, instance)).to(theta)
 
     def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
-        return normalise(centre(theta, 1), 1)
+        return standardise(theta, 1)
 
     def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
         return self.marginals(theta / temperature, instance)

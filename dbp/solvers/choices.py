@@ -12,7 +12,7 @@ from dbp.core import Instance, Noise, Solver
 from dbp.errors import UserError
 from dbp.native import ops
 from dbp.noises import Gumbel, Logistic
-from dbp.shapes import centre, normalise
+from dbp.shapes import standardise
 from dbp.solvers import sparse, subsets
 from dbp.solvers.instances import require_whole
 from dbp.solvers.listing import listed
@@ -54,7 +54,7 @@ class OneHot(Solver):
         return (one_hot if ops.serves(wide) else one_hot_torch)(wide).to(theta)
 
     def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
-        return normalise(centre(theta, 1), 1)
+        return standardise(theta, 1)
 
     def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
         scores = theta / temperature
@@ -123,7 +123,7 @@ class TopK(Solver):
         return (top_k if ops.serves(wide) else top_k_torch)(wide, self.k).to(theta)
 
     def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
-        return normalise(centre(theta, 1), 1)
+        return standardise(theta, 1)
 
     def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
         self._check(theta)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dbp.core import Instance, Solver
 from dbp.errors import UserError
-from dbp.shapes import centre, normalise
+from dbp.shapes import centre, normalise, standardise
 from dbp.solvers.listing import listed
 
 
@@ -31,7 +31,7 @@ class Binary(Solver):
         return (_deviation(theta.double()) >= 0).to(theta)
 
     def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
-        return normalise(centre(theta, 1), 1)
+        return standardise(theta, 1)
 
     def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
         return torch.sigmoid(centre(theta, 1) / temperature)

@@ -10,7 +10,7 @@ from torch import Tensor
 from dbp.core import Instance, Solver
 from dbp.errors import UserError
 from dbp.native import ops
-from dbp.shapes import centre, normalise
+from dbp.shapes import standardise
 from dbp.solvers import permutations
 from dbp.solvers.instances import require_whole
 from dbp.solvers.listing import listed
@@ -44,7 +44,7 @@ class Rank(Solver):
         return (rank if ops.serves(wide) else rank_torch)(wide).to(theta)
 
     def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
-        return normalise(centre(theta, 1), 1)
+        return standardise(theta, 1)
 
     def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
         if self.relaxation == "permutahedron":
@@ -142,7 +142,7 @@ class Permutation(Solver):
         return torch.nn.functional.one_hot(order, theta.shape[-1]).to(theta)
 
     def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
-        return normalise(centre(theta, 1), 1)
+        return standardise(theta, 1)
 
     def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
         return permutations.MATRICES[self.relaxation](theta if self.descending else -theta, temperature)

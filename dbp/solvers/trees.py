@@ -12,7 +12,7 @@ from torch import Tensor
 from dbp.core import Instance, Solver
 from dbp.errors import UserError
 from dbp.native import ops
-from dbp.shapes import centre, normalise, unexpanded
+from dbp.shapes import standardise, unexpanded
 from dbp.solvers.gibbs import sequential
 from dbp.solvers.instances import naming
 from dbp.solvers.listing import listed
@@ -60,7 +60,7 @@ class SpanningTree(Solver):
         return (spanning_tree if ops.serves(wide) else spanning_tree_torch)(wide, ends, self.nodes or 0).to(theta)
 
     def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
-        return normalise(centre(theta, 1), 1)
+        return standardise(theta, 1)
 
     def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
         return self.marginals(theta / temperature, instance)
