@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dbp.core import Instance, Solver
 from dbp.errors import UserError
-from dbp.shapes import centre, normalise, standardise
+from dbp.shapes import normalise, standardise
 from dbp.solvers.listing import listed
 
 
@@ -34,7 +34,7 @@ class Binary(Solver):
         return standardise(theta, 1)
 
     def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
-        return torch.sigmoid(centre(theta, 1) / temperature)
+        return torch.sigmoid((theta - theta.mean(-1, keepdim=True)) / temperature)
 
     def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
         return ((y == 0) | (y == 1)).all(-1) & (y == 1).any(-1)
@@ -108,4 +108,5 @@ class Or(Solver):
 
 def _deviation(theta: Tensor) -> Tensor:
     """`theta - mean(theta)`, centred again: what the first mean lost to rounding, the second one finds."""
-    return centre(centre(theta, 1), 1)
+    theta = theta - theta.mean(-1, keepdim=True)  # of all scores: an outlier moves the mean
+    return theta - theta.mean(-1, keepdim=True)

@@ -123,3 +123,8 @@ def test_projection_changes_no_decision(solver):
 def test_a_negative_margin_is_refused():
     with pytest.raises(UserError, match="margin"):
         Signum(-0.1)
+
+
+def test_an_outlier_moves_the_mean_that_binary_compares_with():
+    assert Binary()(torch.tensor([0.0, 1.0, 2.0, -1e9])).tolist() == [1, 1, 1, 0]
+    assert Binary()(torch.tensor([0.0, 1.0, 2.0, 1e9])).tolist() == [0, 0, 0, 1]
