@@ -1,28 +1,37 @@
-"""The calls of torch-imle."""
+"""The decorator, the target and the noise of torch-imle (its modules wrapper, target and noise)."""
 
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, overload
 
 import torch
 from torch import Tensor
 
-from dbp import noises
 from dbp.core import Noise
 from dbp.errors import UserError
 from dbp.gradients.rules import pull_back
+from dbp.noises import SumOfGamma
 from dbp.scores import widened
 from dbp.solvers import FromFunction
 
-Function = Callable[..., Tensor]
+P = ParamSpec("P")
 
 
-@dataclass(frozen=True)
-class TargetDistribution:
-    """The target of I-MLE, `theta' = alpha theta - beta dy`.
+class BaseTargetDistribution(ABC):
+    """A map from the scores and the gradient of their decision to the scores of a better decision."""
+
+    @abstractmethod
+    def params(self, theta: Tensor, dy: Tensor) -> Tensor:
+        """The target's scores `theta'`, for scores and a gradient that both have the decision's shape."""
+
+
+@dataclass
+class TargetDistribution(BaseTargetDistribution):
+    """The target of I-MLE, `theta' = alpha theta - beta dy`; alpha and beta may be changed between steps.
 
     Source: Niepert, Minervini, Franceschi, NeurIPS 2021, equation 10, in the notation of torch-imle.
     """
@@ -31,19 +40,66 @@ class TargetDistribution:
     beta: float = 1.0
 
     def params(self, theta: Tensor, dy: Tensor) -> Tensor:
-        """`theta'` for theta and the gradient dy of the decision."""
         return self.alpha * theta - self.beta * dy
 
 
-def SumOfGammaNoiseDistribution(k: float, nb_iterations: int = 10, device: Any = None) -> Noise:
-    """torch-imle's name for `SumOfGamma(k=k, terms=nb_iterations)`; it is drawn on the device of theta."""
-    return noises.SumOfGamma(k=k, terms=nb_iterations)
+class BaseNoiseDistribution(ABC):
+    """Noise by torch-imle's call, `sample(shape)`. `imle` takes any `dbp.Noise` as well."""
+
+    @abstractmethod
+    def sample(self, shape: torch.Size) -> Tensor:
+        """Independent draws in this shape."""
+
+    def sample_like(self, theta: Tensor) -> Tensor:
+        """As `sample`, with the shape, dtype and device of theta."""
+        return self.sample(theta.shape).to(theta)
 
 
+class SumOfGammaNoiseDistribution(BaseNoiseDistribution):
+    """Sum-of-Gamma noise, `dbp.noises.SumOfGamma(k=k, terms=nb_iterations)`.
+
+    Args:
+        k: how many coordinates are chosen.
+        nb_iterations: the length of the series.
+        device: of `sample(shape)`; `imle` draws on the device of theta.
+    """
+
+    def __init__(self, k: float, nb_iterations: int = 10, device: torch.device | str | None = None) -> None:
+        self.k, self.nb_iterations, self.device = k, nb_iterations, device
+        self.noise = SumOfGamma(k=k, terms=nb_iterations)
+
+    def sample(self, shape: torch.Size) -> Tensor:
+        return self.noise.sample(torch.empty(shape, device=self.device))
+
+    def sample_like(self, theta: Tensor) -> Tensor:
+        return self.noise.sample(theta)
+
+
+NoiseDistribution = BaseNoiseDistribution | Noise
+
+
+@overload
 def imle(
-    function: Function | None = None,
-    target_distribution: TargetDistribution | None = None,
-    noise_distribution: Noise | None = None,
+    function: Callable[P, Tensor],
+    target_distribution: BaseTargetDistribution | None = ...,
+    noise_distribution: NoiseDistribution | None = ...,
+    nb_samples: int = ...,
+    input_noise_temperature: float = ...,
+    target_noise_temperature: float = ...,
+) -> Callable[P, Tensor]: ...
+@overload
+def imle(
+    function: None = None,
+    target_distribution: BaseTargetDistribution | None = ...,
+    noise_distribution: NoiseDistribution | None = ...,
+    nb_samples: int = ...,
+    input_noise_temperature: float = ...,
+    target_noise_temperature: float = ...,
+) -> Callable[[Callable[P, Tensor]], Callable[P, Tensor]]: ...
+def imle(
+    function: Callable[..., Tensor] | None = None,
+    target_distribution: BaseTargetDistribution | None = None,
+    noise_distribution: NoiseDistribution | None = None,
     nb_samples: int = 1,
     input_noise_temperature: float = 1.0,
     target_noise_temperature: float = 1.0,
@@ -58,16 +114,24 @@ def imle(
     `Layer` has none of these.
 
     Args:
-        function: maps `[batch, *event]` to decisions of the same shape, which maximise `<theta, y>`.
+        function: maps `[batch, *event]` to decisions of the same shape, which maximise `<theta, y>`. Further arguments,
+            by position or by name, are passed on. Scores in bfloat16 or float16 reach it in float32, the precision of
+            the noise; the decision has theta's dtype again.
         target_distribution: anything with `params(theta, dy)`; by default alpha = beta = 1.
-        noise_distribution: a `Noise`; null for none.
+        noise_distribution: `SumOfGammaNoiseDistribution`, a subclass of `BaseNoiseDistribution`, or a `dbp.Noise`; null
+            for none.
         nb_samples: decisions for each input.
         input_noise_temperature: multiplies the noise of the decision.
         target_noise_temperature: multiplies the same noise in the target.
 
     Returns:
         A function of `[B, *event]` with decisions `[B * nb_samples, *event]`, the samples of an input side by side.
+
+    Raises:
+        UserError: nb_samples is not positive, or an input without a batch dim.
     """
+    if nb_samples < 1:
+        raise UserError(f"imle: nb_samples must be at least 1, got {nb_samples}")
     target = target_distribution or TargetDistribution()
     if function is None:
         return functools.partial(
@@ -84,10 +148,10 @@ def imle(
         if theta.ndim < 2:
             raise UserError(f"imle takes a batch of at least two dims, got shape {list(theta.shape)}")
         given, theta = theta.dtype, widened(theta)  # noise in bfloat16 has another distribution
-        solver = FromFunction(lambda x: function(x.to(given), *args, **options), theta.ndim - 1)
+        solver = FromFunction(lambda x: function(x, *args, **options), theta.ndim - 1)
         many = theta.unsqueeze(1).expand(-1, nb_samples, *theta.shape[1:])  # [B, samples, *event]
         fixed = many.detach()
-        noise = torch.zeros_like(fixed) if noise_distribution is None else noise_distribution.sample(fixed)
+        noise = _sample(noise_distribution, fixed)
         y = solver(fixed + input_noise_temperature * noise)
 
         def pullback(grad: Tensor) -> Tensor:
@@ -97,3 +161,9 @@ def imle(
         return pull_back(y, many, pullback).y.flatten(0, 1).to(given)
 
     return wrapper
+
+
+def _sample(noise: NoiseDistribution | None, like: Tensor) -> Tensor:
+    if noise is None:
+        return torch.zeros_like(like)
+    return noise.sample(like) if isinstance(noise, Noise) else noise.sample_like(like)
