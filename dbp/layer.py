@@ -1,6 +1,6 @@
 """A discrete layer for any PyTorch model, with or without Lightning."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -29,6 +29,8 @@ class Layer(nn.Module):
     Raises:
         UserError: one of them is no solver or estimator.
     """
+
+    __call__: Callable[..., Tensor]  # torch says Any
 
     def __init__(
         self, solver: Solver | str | Mapping[str, Any], estimator: Estimator | str | Mapping[str, Any]
