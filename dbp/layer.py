@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dbp.components import build
-from dbp.core import Draw, Estimator, Solver, Target
+from dbp.core import Draw, Estimator, Instance, Solver, Target
 from dbp.errors import UserError
 
 
@@ -39,7 +39,7 @@ class Layer(nn.Module):
         self.solver = _component("solver", Solver, solver)
         self.estimator = _component("estimator", Estimator, estimator)
 
-    def forward(self, theta: Tensor, instance: Any = None, target: Target = Target()) -> Tensor:
+    def forward(self, theta: Tensor, instance: Instance = None, target: Target = Target()) -> Tensor:
         """The decision y of `[*samples, *batch, *event]`.
 
         Raises:
@@ -53,7 +53,7 @@ class Layer(nn.Module):
             )
         return y
 
-    def draw(self, theta: Tensor, instance: Any = None, target: Target = Target()) -> Draw:
+    def draw(self, theta: Tensor, instance: Instance = None, target: Target = Target()) -> Draw:
         """The decision with the surrogate for its losses."""
         return self.estimator(self.solver, theta, instance, target)
 
