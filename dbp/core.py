@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from dbp.errors import Unsupported, UserError
 from dbp.native.ops import eager
 from dbp.native.torch_private import set_grad_enabled
+from dbp.registry.described import described
 from dbp.scores import (
     keeping_scalars,
     losses_of,
@@ -285,6 +286,9 @@ class Estimator(nn.Module, ABC):
         if "_parameters" not in self.__dict__ and not name.startswith("__"):
             raise UserError(f"{type(self).__name__}.__init__ must call super().__init__() first")
         return super().__getattr__(name)
+
+    def extra_repr(self) -> str:
+        return described(self)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Estimator":
         return keeping_scalars(self, lambda: super(Estimator, self)._apply(fn, recurse))

@@ -24,7 +24,7 @@ ROOMS = {
     "config": ["components", "errors", "registry"],
     "scores": ["components", "errors", "native", "shapes"],
     "templates": ["components", "errors", "registry"],
-    "core": ["errors", "native", "scores", "shapes"],
+    "core": ["errors", "native", "registry", "scores", "shapes"],
     "gradients": ["core", "errors", "native", "scores", "shapes"],
     "layer": ["components", "core", "errors"],
     "tasks": ["core", "errors", "networks", "shapes"],

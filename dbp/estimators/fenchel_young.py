@@ -43,7 +43,7 @@ class FenchelYoung(Perturbed):
         super().__init__(noise or Normal(), samples, antithetic)
         self.entropic = noise is None
         if self.entropic:
-            self.samples = None  # type: ignore[assignment]
+            self.noise, self.samples = noise, None  # type: ignore[assignment]
             self.needs = ("linear", "log_partition")
 
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:

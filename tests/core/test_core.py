@@ -182,6 +182,12 @@ def test_a_layer_is_built_from_names_and_mappings():
     assert isinstance(layer.estimator, IMLE)
 
 
+def test_a_layer_shows_the_options_of_both():
+    shown = repr(dbp.Layer(TopK(2), IMLE(3.0, samples=4)))
+    assert "TopK(k=2" in shown
+    assert "IMLE(lam=3.0, noise=Gumbel(scale=1.0), samples=4" in shown
+
+
 def test_identity_decides_as_the_solver_whatever_the_range_of_scores():
     mask = torch.tensor([[0.0, 0.3, 1.0, 0.8, -1e9, -1e9]])
     w = torch.tensor([1.0, -1.0, 2.0, 0.0, 0.0, 0.0])
