@@ -50,6 +50,10 @@ class REBAR(Natural):
         self.eta = nn.Parameter(torch.tensor(float(eta)))
         self.samples = samples
 
+    @property
+    def temperature(self) -> float:
+        return self.log_temperature.exp().item()
+
     @eager  # compiled graphs have no second derivative
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:
         (leaf, applied), own = end(theta), copies(self)  # of the relaxed losses' gradients

@@ -96,13 +96,13 @@ class IMLE(Difference):
             raise UserError(f"imle: target_temperature must not be negative, got {target_temperature}")
         if two_sided and target == "co":
             raise UserError("imle: the co target replaces theta, so it has no other side: use two_sided=false")
-        self.lam, self.two_sided, self.rule, self.target_temperature = lam, two_sided, target, target_temperature
+        self.lam, self.two_sided, self.target, self.target_temperature = lam, two_sided, target, target_temperature
         self.noise, self.samples, self.width = noise, samples, lam * (2 if two_sided else 1)
 
     def ends(self, theta: Tensor, noisy: Tensor, grad: Tensor, leading: int) -> Ends:
         if self.target_temperature != 1:
             noisy = torch.lerp(theta, noisy, self.target_temperature)
-        if self.rule == "co":
+        if self.target == "co":
             noisy = torch.where(grad == 0, noisy, noisy - theta)
         up = noisy.add(grad, alpha=self.lam) if self.two_sided else None
         return up, torch.sub(noisy, grad, alpha=self.lam, out=grad), self.lam

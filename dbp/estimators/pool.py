@@ -93,6 +93,10 @@ class _Pooled(Estimator):
             y = self.pool.best(theta)
         return Draw(y, instead(self.loss(theta, best, target)))
 
+    @property
+    def capacity(self) -> int:
+        return self.pool.capacity
+
     def solves(self) -> bool:
         """True if the solver is to be called this time, with probability solve_ratio."""
         device = None if self.generator is None else self.generator.device

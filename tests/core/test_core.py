@@ -22,6 +22,7 @@ from dbp.estimators import (
     StructuredSVM,
 )
 from dbp.noises import LogNormal, Normal
+from dbp.registry.described import options_of
 from dbp.solvers import Arborescence, IntegerProgram, OneHot, Or, Rank, Sort, SpanningTree, Threshold, TopK
 
 BUILT_IN = [name for name, claims in names.claims().items() if claims[0].source == "built in"]
@@ -186,6 +187,12 @@ def test_a_layer_shows_the_options_of_both():
     shown = repr(dbp.Layer(TopK(2), IMLE(3.0, samples=4)))
     assert "TopK(k=2" in shown
     assert "IMLE(lam=3.0, noise=Gumbel(scale=1.0), samples=4" in shown
+
+
+@pytest.mark.parametrize("name", [name for name in BUILT_IN if name != "dab"])
+def test_an_estimator_keeps_its_options_as_attributes(name):
+    estimator = dbp.build("estimator", name)
+    assert set(options_of(estimator)) == set(names.signature(name).options)
 
 
 def test_identity_decides_as_the_solver_whatever_the_range_of_scores():

@@ -1,7 +1,11 @@
 import pytest
 import torch
 
+import dbp
+from dbp.errors import UserError
+from dbp.estimators import IMLE, Blackbox, Identity, Perturbed
 from dbp.gradients.rules import only_gradient, pull_back, straight_through
+from dbp.solvers import OneHot
 
 
 def test_straight_through_has_the_value_of_one_and_the_gradient_of_the_other():
@@ -87,3 +91,49 @@ def test_a_second_derivative_of_a_pullback_is_an_error_and_not_zero():
     (first,) = torch.autograd.grad(y.square().sum(), theta, create_graph=True)
     with pytest.raises(RuntimeError):
         first.sum().backward()
+
+
+def test_two_surrogates_of_one_draw_need_one_weight():
+    def backward(first, second):
+        theta = torch.randn(4, 3, requires_grad=True)
+        draw = Blackbox(2.0)(OneHot(), theta)
+        losses = draw.y.square().sum(-1), (draw.y * torch.arange(3.0)).sum(-1)
+        (first * draw.surrogate(losses[0]).sum() + second * draw.surrogate(losses[1]).sum()).backward()
+        return theta
+
+    theta = backward(3.0, 3.0)
+    dy = 2 * OneHot()(theta) + torch.arange(3.0)  # the gradient of the decision's own loss, the sum of both
+    expected = 3 * (OneHot()(theta) - OneHot()(theta.detach() - 2 * dy)) / 2
+    torch.testing.assert_close(theta.grad, expected)
+    with pytest.raises(UserError, match="different weights"):
+        backward(3.0, 1.0)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own, at its first jvp
+@pytest.mark.parametrize("make", [Blackbox, IMLE, lambda: IMLE(samples=3), lambda: Perturbed(samples=4), Identity])
+def test_torch_func_differentiates_and_says_what_it_cannot(make):
+    layer, w, theta = dbp.Layer(OneHot(), make()), torch.tensor([1.0, -2.0, 0.5]), torch.randn(4, 3)
+
+    def loss(theta):
+        draw = layer.draw(theta)
+        return 3 * draw.surrogate((draw.y * w).sum(-1).square()).mean()
+
+    torch.manual_seed(0)
+    ours = torch.func.grad(loss)(theta)
+    leaf = theta.clone().requires_grad_()
+    torch.manual_seed(0)
+    loss(leaf).backward()
+    if not isinstance(layer.estimator, Identity):  # under torch.func noise is drawn by torch's rules
+        assert ours.shape == leaf.grad.shape
+        assert ours.isfinite().all()
+    if layer.estimator.noise is None:
+        torch.testing.assert_close(ours, leaf.grad)
+        each = torch.func.grad(lambda row: (layer(row) * w).sum())(theta[0])
+        assert each.isfinite().all()
+    with pytest.raises(UserError, match="backward passes only"):
+        torch.func.jvp(layer, (theta,), (theta,))
+    if isinstance(layer.estimator, Identity):
+        assert torch.func.vmap(layer)(theta).shape == theta.shape
+    else:
+        with pytest.raises(UserError, match="call the layer on the whole batch"):
+            torch.func.vmap(layer, randomness="different")(theta)
