@@ -18,6 +18,7 @@ from .core import Estimator as Estimator
 from .core import Noise as Noise
 from .core import Solver as Solver
 from .core import Target as Target
+from .data.data import Data as Data
 from .errors import Unsupported as Unsupported
 from .errors import UserError as UserError
 from .estimators.export import without_estimators as without_estimators
@@ -26,6 +27,8 @@ from .gradients.rules import pull_back as pull_back
 from .gradients.rules import straight_through as straight_through
 from .layer import Layer as Layer
 from .runs.run import load as load
+from .tasks.task import Step as Step
+from .tasks.task import Task as Task
 
 if not typing.TYPE_CHECKING:
     from .components import build as build  # returns an object of any kind: the kinds' own types are below

@@ -3,7 +3,7 @@
 from dbp.tasks.dvae import DVAE
 from dbp.tasks.slots import Slots
 from dbp.tasks.sorting import Sorting
-from dbp.tasks.task import Step, Task
+from dbp.tasks.task import Mean, Step, Task
 from dbp.tasks.vae import VAE
 
-__all__ = ["DVAE", "VAE", "Slots", "Sorting", "Step", "Task"]
+__all__ = ["DVAE", "VAE", "Mean", "Slots", "Sorting", "Step", "Task"]

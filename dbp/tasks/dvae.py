@@ -1,19 +1,17 @@
 """The discrete variational autoencoder: an image, through a code of rows of chosen bits, and back."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch import Tensor
 from torchmetrics import Metric
 
-from dbp.core import Estimator, Solver
+from dbp.core import Estimator, Solver, widened
 from dbp.networks import MLP
 from dbp.networks.mlp import Activation
+from dbp.tasks import losses
 from dbp.tasks.images import flattened
 from dbp.tasks.task import Mean, Step, Task
 
@@ -55,10 +53,9 @@ class DVAE(Task):
         hidden: tuple[int, ...] = (512, 256),
         activation: Activation = "relu",
         kl: float = 1.0,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = torch.optim.Adam,
-        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        **training: Any,
     ) -> None:
-        super().__init__(solver, estimator, optimizer=optimizer, scheduler=scheduler)
+        super().__init__(solver, estimator, **training)
         pixels = torch.Size(shape).numel()
         self.shape, self.code, self.kl = tuple(shape), (rows, columns), kl
         self.encoder = MLP([pixels, *hidden, rows * columns], activation)
@@ -68,12 +65,12 @@ class DVAE(Task):
         images = flattened(batch, self.shape)  # [B, pixels]
         theta = self.encode(images)
         draw = self.decide(theta)
-        bce = draw.surrogate(_cross_entropy(self.decode(draw.y), images))  # [*samples, B]
+        bce = draw.surrogate(losses.bernoulli(self.decode(draw.y), images))  # [*samples, B]
         kl = _divergence_from_uniform(theta).sum(-1)  # [B]
         seen = {"bce": bce.detach(), "kl": kl.detach()}
         if not self.training:
             code = self.estimator.sample(self.solver, theta)
-            seen["bce_sampled"] = _cross_entropy(self.decode(code), images)
+            seen["bce_sampled"] = losses.bernoulli(self.decode(code), images)
         return Step(bce + self.kl * kl, seen)
 
     def metrics(self, split: str) -> Mapping[str, Metric]:
@@ -101,12 +98,7 @@ class DVAE(Task):
         return {"reconstructions": reconstructions(seen["images"], seen["codes"], seen["reconstructions"])}
 
 
-def _cross_entropy(logits: Tensor, images: Tensor) -> Tensor:
-    """-log p(x | y) in nats, summed over pixels: `[*leading, B, pixels] -> [*leading, B]`."""
-    return F.binary_cross_entropy_with_logits(logits, images.expand_as(logits), reduction="none").sum(-1)
-
-
 def _divergence_from_uniform(theta: Tensor) -> Tensor:
-    """KL(softmax(theta) || uniform) in nats over the last dim."""
-    log_p = theta.log_softmax(-1)
+    """KL(softmax(theta) || uniform) in nats over the last dim; in bfloat16 it could be negative."""
+    log_p = widened(theta).log_softmax(-1)
     return (log_p.exp() * log_p).sum(-1) + math.log(theta.shape[-1])

@@ -1,16 +1,14 @@
 """Selecting items into slots: which item goes where, judged only by the value of the whole."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
-from dbp.core import Estimator, Solver
+from dbp.core import Estimator, Solver, widened, without_autocast
 from dbp.errors import UserError
 from dbp.networks import MLP
 from dbp.tasks.task import Mean, Step, Task
@@ -46,10 +44,9 @@ class Slots(Task):
         dim: int = 1,
         hidden: tuple[int, ...] = (64, 64),
         value: nn.Module | None = None,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = torch.optim.Adam,
-        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        **training: Any,
     ) -> None:
-        super().__init__(solver, estimator, optimizer=optimizer, scheduler=scheduler)
+        super().__init__(solver, estimator, **training)
         self.size, self.dim = (slots, items), dim
         self.encoder = MLP([items * dim, *hidden, slots * items])
         self.value = (value or _RandomValue(slots * dim)).requires_grad_(False)
@@ -57,8 +54,9 @@ class Slots(Task):
     def step(self, batch: Any) -> Step:
         items = self._checked(batch)  # [B, N, d]
         draw = self.decide(self.encode(items))  # [*samples, B, S, N]
-        value = self.value(draw.y @ items)  # [*samples, B]
-        seen = {} if self.training else self._compare(value, items)
+        with without_autocast(items.device.type):  # what is chosen, and its value, as exact as the items
+            value = widened(self.value(draw.y @ items))  # [*samples, B]
+            seen = {} if self.training else self._compare(value, items)
         return Step(draw.surrogate(-value), seen)
 
     def metrics(self, split: str) -> Mapping[str, Metric]:
@@ -90,7 +88,7 @@ class Slots(Task):
             return {}
         choices = torch.cartesian_prod(*[torch.arange(count, device=items.device)] * slots).view(-1, slots)
         every = F.one_hot(choices, count).to(items)  # [N^S, S, N]
-        best = torch.stack([self.value(every @ example).max() for example in items])
+        best = torch.stack([widened(self.value(every @ example)).max() for example in items])
         return {"regret": best - value, "best": (value >= best - 1e-5 * best.abs().clamp_min(1)).to(value)}
 
 

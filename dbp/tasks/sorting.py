@@ -1,13 +1,11 @@
 """Sorting numbers by a network with a hard layer inside."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassExactMatch
 
@@ -15,6 +13,7 @@ from dbp.core import Draw, Estimator, Solver
 from dbp.errors import UserError
 from dbp.networks import MLP
 from dbp.shapes import mean_to
+from dbp.tasks import losses
 from dbp.tasks.task import Step, Task
 
 if TYPE_CHECKING:
@@ -56,10 +55,9 @@ class Sorting(Task):
         width: int = 256,
         ponder: int = 1,
         soft: Literal["tanh", "elu"] | None = None,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = torch.optim.Adam,
-        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        **training: Any,
     ) -> None:
-        super().__init__(solver, estimator, optimizer=optimizer, scheduler=scheduler)
+        super().__init__(solver, estimator, **training)
         if min(length, width, ponder) < 1 or (model == "dense" and ponder > 1):
             raise UserError(
                 f"sorting: length={length}, width={width} and ponder={ponder} must be positive, ponder 1 for dense"
@@ -71,12 +69,12 @@ class Sorting(Task):
     def step(self, batch: Any) -> Step:
         sequences, order = self._checked(batch)
         logits, draws = self.predict(sequences)  # [*samples, B, T, T]
-        losses = _cross_entropy(logits, order)
+        nats = losses.categorical(logits, order)
         for draw in reversed(draws):
-            losses = draw.surrogate(mean_to(losses, draw.y.ndim - 1))
+            nats = draw.surrogate(mean_to(nats, draw.y.ndim - 1))
         said = logits.detach().flatten(0, -4)[0] if logits.ndim > 3 else logits.detach()  # of the first sample
         seen = (said.argmax(-1), order)
-        return Step(losses, {"sorted": seen, "accuracy": seen})
+        return Step(nats, {"sorted": seen, "accuracy": seen})
 
     def metrics(self, split: str) -> Mapping[str, Metric]:
         return {
@@ -155,9 +153,3 @@ class _LSTM(nn.Module):
         flat = [part.expand(*leading, -1).flatten(0, -2) for part in state]  # a decision may have new samples
         hidden, memory = self.cell(torch.cat([number.unsqueeze(-1), y], -1).flatten(0, -2), flat)
         return hidden.unflatten(0, leading), memory.unflatten(0, leading)
-
-
-def _cross_entropy(logits: Tensor, order: Tensor) -> Tensor:
-    """-log p(order) in nats, summed over places: `[*leading, B, T, T], [B, T] -> [*leading, B]`."""
-    every = order.expand(logits.shape[:-1])
-    return F.cross_entropy(logits.flatten(0, -2), every.flatten(), reduction="none").unflatten(0, every.shape).sum(-1)

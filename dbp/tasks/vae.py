@@ -1,22 +1,20 @@
 """The variational autoencoder with bits for latent variables, in one stochastic layer or several."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
-from dbp.core import Estimator, Solver
+from dbp.core import Estimator, Solver, widened
 from dbp.errors import UserError
 from dbp.networks import MLP
 from dbp.networks.mlp import Activation
 from dbp.shapes import mean_to
+from dbp.tasks import losses
 from dbp.tasks.images import flattened
 from dbp.tasks.task import Mean, Step, Task
 
@@ -63,10 +61,9 @@ class VAE(Task):
         hidden: tuple[int, ...] = (),
         activation: Activation = "tanh",
         samples: int = 1,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = torch.optim.Adam,
-        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        **training: Any,
     ) -> None:
-        super().__init__(solver, estimator, optimizer=optimizer, scheduler=scheduler)
+        super().__init__(solver, estimator, **training)
         if not all(map(solver.offers, ("elementwise", "log_prob", "sample_gibbs"))):
             raise UserError(
                 f"vae: the latent variables are bits: it needs solver=threshold, not {type(solver).__name__}"
@@ -96,24 +93,25 @@ class VAE(Task):
         """A bound on -log p(below), as the estimator decides: `[*leading, bits] -> [*leading]`."""
         theta = self.encoder[layer](_signs(below))
         draw = self.decide(theta)
-        losses = _cross_entropy(self.decoder[layer](_signs(draw.y)), below)  # [*samples, *leading]
+        nats = losses.bernoulli(self.decoder[layer](_signs(draw.y)), below)  # [*samples, *leading]
         if layer + 1 < len(self.encoder):
-            losses = losses + self.free_energy(draw.y, layer + 1)
-            closing = _cross_entropy(theta, theta.sigmoid()).neg()
+            nats = nats + self.free_energy(draw.y, layer + 1)
+            closing = losses.bernoulli(theta, widened(theta).sigmoid()).neg()
         else:
-            closing = _divergence(theta, self.prior)
-        return mean_to(draw.surrogate(losses), theta.ndim - 1) + closing
+            closing = _divergence(widened(theta), self.prior)
+        return mean_to(draw.surrogate(nats), theta.ndim - 1) + closing
 
     def log_weights(self, images: Tensor, samples: int) -> Tensor:
         """log p(x, b) / q(b | x) of `samples` draws b from q: `[B, pixels] -> [samples, B]`."""
         below = images.expand(samples, *images.shape)
         total: Tensor | float = 0.0
         for encoder, decoder in zip(self.encoder, self.decoder, strict=True):
-            theta = encoder(_signs(below))
-            bits = self.posterior.sample_gibbs(theta)
-            total = total - _cross_entropy(decoder(_signs(bits)), below) - self.posterior.log_prob(theta, bits).sum(-1)
+            theta = widened(encoder(_signs(below)))
+            bits = self.posterior.sample_gibbs(theta).to(images.dtype)
+            log_q = self.posterior.log_prob(theta, bits.to(theta.dtype)).sum(-1)
+            total = total - losses.bernoulli(decoder(_signs(bits)), below) - log_q
             below = bits
-        return total - _cross_entropy(self.prior, below)
+        return total - losses.bernoulli(self.prior, below)
 
     @torch.no_grad()
     def generate(self, count: int, generator: torch.Generator | None = None) -> Tensor:
@@ -147,16 +145,10 @@ def _signs(bits: Tensor) -> Tensor:
     return 2 * bits - 1
 
 
-def _cross_entropy(logits: Tensor, bits: Tensor) -> Tensor:
-    """-log p(bits) under Bernoulli(sigmoid(logits)) in nats, summed over the last dim; the rest broadcasts."""
-    logits, bits = torch.broadcast_tensors(logits, bits)
-    return F.binary_cross_entropy_with_logits(logits, bits, reduction="none").sum(-1)
-
-
 def _divergence(theta: Tensor, prior: Tensor) -> Tensor:
     """KL(Bernoulli(sigmoid(theta)) || Bernoulli(sigmoid(prior))) in nats, summed over the last dim."""
     mean = theta.sigmoid()
-    return _cross_entropy(prior, mean) - _cross_entropy(theta, mean)
+    return losses.bernoulli(prior, mean) - losses.bernoulli(theta, mean)
 
 
 def _tiles(codes: Tensor) -> Tensor:

@@ -7,13 +7,16 @@ from examples import ESTIMATORS, estimator
 from torch import nn
 from training import train
 
-from dbp.data import Digits, SlotsData
+import dbp
+from dbp.components import catalog
+from dbp.data import Data, Digits, SlotsData
 from dbp.errors import UserError
 from dbp.estimators import IMLE, Identity, StraightThrough
 from dbp.networks import MLP, SquaredError
 from dbp.noises import Gumbel
+from dbp.registry.signature import signature
 from dbp.solvers import OneHot, Threshold, TopK
-from dbp.tasks import DVAE, VAE, Slots, Sorting
+from dbp.tasks import DVAE, VAE, Slots, Sorting, Step, Task
 
 
 def dvae(est, solver=None, **options):
@@ -147,6 +150,17 @@ def test_gumbel_noise_finds_the_choice_at_which_straight_through_softmax_stalls(
         best[noise] = trainer.callback_metrics["val/best"].item()
     assert best[None] < 0.05
     assert best[Gumbel()] > 0.9
+
+
+@pytest.mark.parametrize("name", catalog["task"].claims())
+def test_a_task_takes_the_optimizer_and_scheduler_of_every_task_as_keys_of_their_own(name):
+    path = catalog["task"].claim(name).path
+    assert {"optimizer", "scheduler"} < signature(path).options.keys()
+    assert not {"optimizer", "scheduler"} & catalog["task"].signature(name).options.keys()
+
+
+def test_what_a_component_of_yours_derives_from_is_public():
+    assert (dbp.Task, dbp.Step, dbp.Data) == (Task, Step, Data)
 
 
 @pytest.mark.parametrize("bad", [[5], [], [3, 0]])
