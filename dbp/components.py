@@ -111,7 +111,7 @@ optimizers = Registry(
         "rmsprop": "torch.optim:RMSprop",
         "sgd": "torch.optim:SGD",
     },
-    hidden=("params",), sparse=True, partial=True,
+    hidden=("params",), sparse=True, factory="dbp.tasks.factories:OptimizerFactory",
 )  # fmt: skip
 schedulers = Registry(
     "scheduler", "schedulers", "torch.optim.lr_scheduler:LRScheduler",
@@ -120,10 +120,14 @@ schedulers = Registry(
         "exponential": "torch.optim.lr_scheduler:ExponentialLR",
         "linear": "torch.optim.lr_scheduler:LinearLR",
         "multi_step": "torch.optim.lr_scheduler:MultiStepLR",
-        "one_cycle": "torch.optim.lr_scheduler:OneCycleLR",
+        "one_cycle": "dbp.tasks.schedules:OneCycle",
+        "plateau": "dbp.tasks.schedules:Plateau",
+        "sequential": "dbp.tasks.schedules:Sequential",
         "step": "torch.optim.lr_scheduler:StepLR",
+        "warmup": "dbp.tasks.schedules:Warmup",
     },
-    hidden=("optimizer", "last_epoch", "verbose"), sparse=True, partial=True,
+    hidden=("optimizer", "last_epoch", "verbose", "length"), sparse=True,
+    factory="dbp.tasks.factories:SchedulerFactory",
 )  # fmt: skip
 callbacks = Registry(
     "callback", "callbacks", "pytorch_lightning:Callback",

@@ -27,7 +27,7 @@ ROOMS = {
     "core": ["errors", "native", "registry", "scores", "shapes"],
     "gradients": ["core", "errors", "native", "scores", "shapes"],
     "layer": ["components", "core", "errors"],
-    "tasks": ["core", "errors", "networks", "shapes"],
+    "tasks": ["components", "config", "core", "errors", "networks", "registry", "shapes"],
     "noises": ["core", "errors", "gradients", "native"],
     "estimators": ["core", "errors", "gradients", "native", "networks", "noises", "scores", "shapes"],
     "solvers": ["core", "errors", "native", "noises", "scores", "shapes"],

@@ -106,7 +106,7 @@ RUNS = {
     "bridge": [
         "solver={name: top_k, k: 2}",
         "estimator={name: dab, bridge: {name: mlp, sizes: [4, 8, 4], dropout: 0.1}, noise: normal}",
-        "scheduler={name: one_cycle, max_lr: 0.01, total_steps: 9}",
+        "scheduler={name: one_cycle, max_lr: 0.01}",
         "trainer.val_check_interval=4",
     ],
     "accumulated": [

@@ -7,12 +7,11 @@ def train(task, data, epochs=1, **options):
     trainer = Trainer(
         max_epochs=epochs,
         accelerator="cpu",
-        logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        **options,
+        **{"logger": False, **options},
     )
     trainer.fit(task, data)
     return trainer

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from dbp.errors import UserError
@@ -107,8 +106,8 @@ class Catalog(dict[str, Registry]):
         spec = self.complete(kind, spec)
         cls, options = registry.get(spec["name"]), registry.signature(spec["name"]).options
         arguments = {k: self._build(v, options[k].type) if k in options else v for k, v in spec.items() if k != "name"}
-        if registry.partial:
-            return partial(cls, **arguments, **extra)
+        if registry.factory:
+            return registry.factory.load()(cls, **arguments, **extra)
         try:
             return cls(**arguments, **extra)
         except UserError:
@@ -148,7 +147,7 @@ class Catalog(dict[str, Registry]):
 
     def _component(self, path: str, call: ast.Call, type_: Type) -> Any:
         kind, parameters = self.kind_of(path), signature(path)
-        if kind is None or parameters is None or (name := self._name_of(kind, path)) is None:
+        if kind is None or parameters is None or (name := self.name_of(kind, path)) is None:
             return UNSAID
         keywords = [*zip(parameters.options, call.args, strict=False), *((k.arg, k.value) for k in call.keywords)]
         try:
@@ -156,7 +155,8 @@ class Catalog(dict[str, Registry]):
         except ValueError:
             return UNSAID
 
-    def _name_of(self, kind: str, path: str) -> str | None:
+    def name_of(self, kind: str, path: str) -> str | None:
+        """The registered name of the class at a dotted path, if it has one."""
         where = set(aliases(path))
         claims = (claims[0] for claims in self[kind].claims().values())
         return next((c.name for c in claims if where & set(aliases(c.path))), None)

@@ -66,7 +66,7 @@ class Registry:
         builtins: name to "module:Class".
         hidden: parameters of their constructors that are not options.
         sparse: whether a complete configuration leaves unset options out (classes of others, with many).
-        partial: whether what is built is a factory, `functools.partial(cls, **options)`.
+        factory: "module:Class" of the factory that is built, `factory(cls, **options)`; its own options join them.
     """
 
     def __init__(
@@ -77,10 +77,11 @@ class Registry:
         builtins: Mapping[str, str],
         hidden: Iterable[str] = (),
         sparse: bool = False,
-        partial: bool = False,
+        factory: str | None = None,
     ) -> None:
         self.kind, self.plural, self.base, self.group = kind, plural, base, f"dbp.{plural}"
-        self.hidden, self.sparse, self.partial = frozenset(hidden), sparse, partial
+        self.hidden, self.sparse = frozenset(hidden), sparse
+        self.factory = Claim("", factory, BUILTIN) if factory else None
         self._builtins, self._local = dict(builtins), dict[str, Claim]()
 
     @cached_property
@@ -143,7 +144,9 @@ class Registry:
         claim = self.claim(name)
         found = signature(claim.path) if claim.cls is None else None
         found = found or signature_of_class(self.get(name))
-        shown = {key: option for key, option in found.options.items() if key not in self.hidden}
+        own = (self.factory and signature(self.factory.path)) or Signature()
+        options = {**found.options, **{key: option for key, option in own.options.items() if key != "cls"}}
+        shown = {key: option for key, option in options.items() if key not in self.hidden}
         return Signature(shown, found.open, found.doc)
 
     def register(self, name: str) -> Callable[[C], C]:

@@ -29,6 +29,7 @@ QUIET = (
     "is not supported by the model summary",
     "isinstance.treespec",
     "Be aware that when using `ckpt_path`",
+    "A `OneCycleLR` scheduler is using 'interval': 'epoch'",  # not by default: the user said so
     "It is recommended to use `self.log",  # values that torchmetrics has already made one for all processes
 )
 SHAPING = ("task", "solver", "estimator", "data")  # what the state of a checkpoint has its shapes from

@@ -32,6 +32,7 @@ from dbp.runs.randomness import KeyedRandomness, seed_all
 from dbp.runs.resuming import ChangedOptimizer, SameBatches
 from dbp.runs.saving import AtomicCheckpointIO, Best, Header, Last
 from dbp.runs.stopping import StopOnSignal
+from dbp.tasks import hparams
 from dbp.tasks.task import Task
 
 
@@ -113,9 +114,11 @@ def load(path: str | os.PathLike[str]) -> Task:
     """
     path = Path(path)
     verify(path)
-    if not (base := config_in(path)):
+    base, held = config_in(path), read_plain(path).get("hyper_parameters")
+    held = held if isinstance(held, dict) else {}
+    if not base and not held.keys() & {"task", *hparams.PARTS}:
         raise UserError(f"{path} was not written by dbp: it holds no configuration")
-    task = build_task(compose([], [], base))
+    task = build_task(compose([], [], base)) if base else hparams.build(held, Task)
     with messages.in_users_words():
         task.load_state_dict(AtomicCheckpointIO().load_checkpoint(path)["state_dict"])
     return task.eval()
@@ -125,8 +128,10 @@ def build_task(config: Mapping[str, Any]) -> Task:
     """The task with its solver, estimator, optimizer and scheduler; the initial weights depend on `seed` alone."""
     if config["seed"] is not None:
         seed_all(config["seed"])
-    parts = {kind: catalog.build(kind, config[kind]) for kind in ("solver", "estimator", "optimizer", "scheduler")}
-    return catalog.build("task", config["task"], **parts)
+    parts = {kind: catalog.build(kind, config[kind]) for kind in hparams.PARTS}
+    task = catalog.build("task", config["task"], **parts)
+    task.save_hyperparameters({kind: config[kind] for kind in ("task", *hparams.PARTS)})
+    return task
 
 
 def _data(config: Mapping[str, Any]) -> pl.LightningDataModule:

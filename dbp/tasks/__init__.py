@@ -1,9 +1,10 @@
 """Experiments: networks with a discrete decision, each with one `step`."""
 
 from dbp.tasks.dvae import DVAE
+from dbp.tasks.factories import OptimizerFactory, SchedulerFactory
 from dbp.tasks.slots import Slots
 from dbp.tasks.sorting import Sorting
 from dbp.tasks.task import Mean, Step, Task
 from dbp.tasks.vae import VAE
 
-__all__ = ["DVAE", "VAE", "Mean", "Slots", "Sorting", "Step", "Task"]
+__all__ = ["DVAE", "VAE", "Mean", "OptimizerFactory", "SchedulerFactory", "Slots", "Sorting", "Step", "Task"]

@@ -1,11 +1,12 @@
 """The loop that every task shares: one `step`, metrics by torchmetrics, one line of them an epoch."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.core.saving import load_hparams_from_yaml
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -13,6 +14,8 @@ from torchmetrics import MeanMetric, Metric
 
 from dbp.core import Draw, Estimator, Solver, Target
 from dbp.errors import NonFinite, UserError
+from dbp.tasks import hparams
+from dbp.tasks.factories import OptimizerFactory, SchedulerFactory, step_watching
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,24 +45,52 @@ class Task(LightningModule, ABC):
     Args:
         solver: decides.
         estimator: gives the decision a gradient.
-        optimizer: makes the optimizer of the parameters.
-        scheduler: makes the learning-rate schedule of the optimizer, stepped once an epoch; null for none.
+        optimizer: makes the optimizer of the parameters; an `OptimizerFactory` may give groups of them other options.
+        scheduler: makes the learning-rate schedule of the optimizer, stepped once an epoch unless it is a
+            `SchedulerFactory` that says otherwise; null for none.
     """
 
+    lr: float | None = None  # takes the place of the optimizer's: what Lightning's learning-rate finder sets
     skips_nonfinite = False  # whether scores that are not finite are for whoever looks at the gradient to skip
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        task = super().__new__(cls)
+        task.__dict__["_given"] = args, kwargs  # for `hparams`, where those of a subclass are seen too
+        return task
 
     def __init__(
         self,
         solver: Solver,
         estimator: Estimator,
         *,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = torch.optim.Adam,
+        optimizer: Callable[..., Optimizer] = torch.optim.Adam,
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
     ) -> None:
         super().__init__()
         self.solver, self.estimator = solver, estimator
-        self._optimizer, self._scheduler = optimizer, scheduler
+        self._optimizer = optimizer if isinstance(optimizer, OptimizerFactory) else OptimizerFactory(optimizer)
+        wrapped = scheduler is None or isinstance(scheduler, SchedulerFactory)
+        self._scheduler: Any = scheduler if wrapped else SchedulerFactory(scheduler)  # type: ignore[arg-type]
         self._meters: dict[str, nn.ModuleDict] = {}
+        given, named = self.__dict__.pop("_given")
+        parts = {"optimizer": self._optimizer, "scheduler": self._scheduler}
+        self.save_hyperparameters(hparams.described(self, given, {**named, **parts}))
+
+    @classmethod
+    def load_from_checkpoint(
+        cls, checkpoint_path: Any, map_location: Any = "cpu", hparams_file: Any = None, strict: bool | None = None,
+        weights_only: bool | None = True, **kwargs: Any,
+    ) -> Any:  # fmt: skip
+        """The task in a checkpoint, by the hyperparameters that it holds; `kwargs` replace some of them.
+
+        Raises:
+            UserError: they do not describe a task of this class.
+        """
+        checkpoint = torch.load(checkpoint_path, map_location, weights_only=weights_only)
+        held = checkpoint.get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        task = hparams.build(load_hparams_from_yaml(hparams_file) if hparams_file else held, cls, kwargs)
+        task.load_state_dict(checkpoint["state_dict"], strict=task.strict_loading if strict is None else strict)
+        return task
 
     @abstractmethod
     def step(self, batch: Any) -> Step:
@@ -86,8 +117,14 @@ class Task(LightningModule, ABC):
         return self.predict_step(batch, 0)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self._optimizer(self.parameters())
-        return optimizer if self._scheduler is None else ([optimizer], [self._scheduler(optimizer)])
+        optimizer = self._optimizer.configure(self, self.lr)
+        if self._scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": self._scheduler.configure(optimizer, self.trainer)}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        if metric is None:  # else `step_watching` has
+            scheduler.step()
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         try:
@@ -108,6 +145,7 @@ class Task(LightningModule, ABC):
 
     def on_train_epoch_end(self) -> None:
         self._report("train")
+        step_watching(self.trainer)
 
     def on_validation_epoch_end(self) -> None:
         self._report("val")

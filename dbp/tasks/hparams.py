@@ -1,0 +1,90 @@
+"""Hyperparameters: a task as the names and options that build it again, plain data for loggers and checkpoints."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dbp.components import catalog
+from dbp.config import compose
+from dbp.errors import UserError
+
+PARTS = ("solver", "estimator", "optimizer", "scheduler")
+
+
+class _Unsayable(Exception):
+    """Raised for an object that no name and options describe: a function, a tensor, a class inside a function."""
+
+
+def described(task: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """What a configuration would say of a task made with these arguments; parts that it cannot say are left out."""
+    given = inspect.signature(type(task).__init__).bind_partial(task, *arguments, **keywords).arguments
+    given |= given.pop("training", {})
+    said = {}
+    for kind in ("task", *(kind for kind in PARTS if given.get(kind) is not None)):
+        try:
+            said[kind] = _spec(kind, type(task), given.get) if kind == "task" else _component(kind, given[kind])
+        except (_Unsayable, UserError):  # `build` says what is missing, to whoever wants it
+            continue
+    return said
+
+
+def build(hparams: Mapping[str, Any], cls: Any, changes: Mapping[str, Any] = {}) -> Any:
+    """The task that hyperparameters describe, with `changes` to them: objects, or options of the task.
+
+    Raises:
+        UserError: they do not describe a task of this class, or name code that is no registered component.
+    """
+    given = {key: value for key, value in hparams.items() if key in ("task", *PARTS) and key not in changes}
+    own, task = f"{cls.__module__}:{cls.__qualname__}", given.get("task")
+    trusted = [f"task={own}"] if isinstance(task, Mapping) and task.get("name") == own else []
+    lacking = [kind for kind in ("task", "solver", "estimator") if kind not in given and kind not in changes]
+    if lacking:
+        raise UserError(
+            f"the checkpoint does not say its {', '.join(lacking)}: give load_from_checkpoint(path, "
+            f"{', '.join(f'{kind}=...' for kind in lacking if kind != 'task') or 'and its arguments'})"
+        )
+    config = compose([], trusted, given)
+    parts = {kind: catalog.build(kind, changes.get(kind, config[kind])) for kind in PARTS}
+    options = {key: value for key, value in changes.items() if key not in PARTS}
+    built = catalog.build("task", {**config["task"], **options}, **parts)
+    if not isinstance(built, cls):
+        raise UserError(f"the checkpoint is of a {type(built).__name__}, not of a {cls.__name__}")
+    built.save_hyperparameters({kind: config[kind] for kind in given})
+    return built
+
+
+def _component(kind: str, value: Any) -> Any:
+    """A component by the attributes that have the names of its options; a factory by what it was given."""
+    if hasattr(value, "described_by"):
+        cls, options = value.described_by()
+        return {"name": _name(kind, cls), **{key: _plain(option) for key, option in options.items()}}
+    return _spec(kind, type(value), lambda option, default: getattr(value, option, default))
+
+
+def _spec(kind: str, cls: type, value_of: Callable[[str, Any], Any]) -> dict[str, Any]:
+    name, spec = _name(kind, cls), dict[str, Any]()
+    for option, declared in catalog[kind].signature(name).options.items():
+        value = value_of(option, _Unsayable)
+        if value is _Unsayable and (kind != "task" or declared.default is None):
+            raise _Unsayable(option)
+        if value is not _Unsayable:
+            spec[option] = _plain(value)
+    return catalog.complete(kind, {"name": name, **spec})
+
+
+def _name(kind: str, cls: Any) -> str:
+    path = f"{cls.__module__}.{cls.__qualname__}"
+    return catalog.name_of(kind, path) or f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    kind = catalog.kind_of(f"{type(value).__module__}.{type(value).__qualname__}")
+    if kind is None:
+        raise _Unsayable(type(value).__name__)
+    return _component(kind, value)
