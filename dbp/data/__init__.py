@@ -1,4 +1,4 @@
-"""Data sets: real files in their official formats, and batches in an order that can be resumed."""
+"""Data sets: official file formats, and batches in an order that resumes exactly."""
 
 from dbp.data.data import Data
 from dbp.data.digits import Digits

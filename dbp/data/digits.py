@@ -21,11 +21,15 @@ class Digits(Data):
     """
 
     def datasets(self) -> Mapping[str, Dataset]:
-        """Returns the three splits; raises `DataError` without scikit-learn."""
+        """The three splits.
+
+        Raises:
+            DataError: scikit-learn is not installed.
+        """
         try:
             from sklearn.datasets import load_digits
         except ImportError:
-            raise DataError("The digits come with scikit-learn: pip install scikit-learn") from None
+            raise DataError("the digits come with scikit-learn: pip install scikit-learn") from None
         pixels, classes = load_digits(return_X_y=True)
         images = torch.tensor(pixels / 16, dtype=torch.float32).unflatten(1, (8, 8))
         labels = torch.tensor(classes, dtype=torch.int64)
@@ -33,7 +37,7 @@ class Digits(Data):
 
 
 def _split(labels: Tensor, val: int = 200, test: int = 300) -> dict[str, Tensor]:
-    """Takes the held-out rows at even distances from all rows in order of class; each split in the set's own order."""
+    """Rows of each split: the held-out ones are evenly spaced among all rows sorted by class, so classes keep their share."""
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(key("digits")))
     by_class = shuffled[labels[shuffled].argsort(stable=True)]
     train, held_out = _spread(by_class, val + test)
@@ -42,7 +46,7 @@ def _split(labels: Tensor, val: int = 200, test: int = 300) -> dict[str, Tensor]
 
 
 def _spread(rows: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """Takes `number` rows at even distances; returns those left and those taken."""
+    """Takes `number` evenly spaced rows; returns the remaining ones and the taken ones."""
     taken = torch.zeros(len(rows), dtype=torch.bool)
     taken[torch.arange(number) * len(rows) // number] = True
     return rows[~taken], rows[taken]

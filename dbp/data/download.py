@@ -1,4 +1,4 @@
-"""Files from the network: checked, resumed where they broke off, never half written."""
+"""Downloads: checksums, resumption after a broken connection, atomic writes."""
 
 import os
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ LIMIT = 1 << 30  # bytes of a file; a server could send without end
 def download(path: Path, mirrors: Sequence[str], digest: str, timeout: float = 20.0) -> None:
     """Downloads `mirror + path.name` to `path` from the first mirror that has it; an existing file is kept.
 
-    What a broken connection left stays in `.NAME.part`, and the next mirror or the next call goes on there.
-    Processes on one file system may call it at once: one downloads, the others wait.
+    After a broken connection, the part received stays in `.NAME.part`, and the next mirror or the next call resumes it.
+    Several processes on one file system may call this at once: one downloads, the others wait.
 
     Args:
-        path: where the file goes; its folder is made.
-        mirrors: addresses of folders, with the final slash.
+        path: the file to write; its folder is created.
+        mirrors: URLs of folders, with the final slash.
         digest: the file's SHA-256.
         timeout: seconds that a server may be silent.
 
@@ -37,7 +37,7 @@ def download(path: Path, mirrors: Sequence[str], digest: str, timeout: float = 2
             if not path.exists():
                 _from_any(path, mirrors, digest, timeout)
     except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror or error}.") from error
+        raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _from_any(path: Path, mirrors: Sequence[str], digest: str, timeout: float) -> None:
@@ -53,20 +53,20 @@ def _from_any(path: Path, mirrors: Sequence[str], digest: str, timeout: float) -
         except ValueError:
             failures.append(f"{mirror} (wrong SHA-256)")
     raise DataError(
-        f"{path.name} could not be downloaded from {', '.join(failures)}.\n"
-        f"Put the file into {path.parent}, or give data.root=FOLDER if you have it elsewhere."
+        f"{path.name} could not be downloaded from {', '.join(failures)}\n"
+        f"  put the file into {path.parent}, or give data.root=FOLDER if you have it elsewhere"
     )
 
 
 class _Resumed:
-    """A downloader for pooch that goes on after what `part` holds; pooch's own start at the first byte."""
+    """A downloader for pooch that resumes from the file `part`; pooch's own downloaders start at the first byte."""
 
     def __init__(self, part: Path, timeout: float) -> None:
         self.part, self.timeout = part, timeout
 
     def __call__(self, url: str, output_file: str, pooch: Any, check_only: bool = False) -> None:
         held = self.part.stat().st_size if self.part.exists() else 0
-        # A server that compresses once more could not be resumed.
+        # Compression by the server would make ranges meaningless.
         headers = {"Range": f"bytes={held}-", "Accept-Encoding": "identity"}
         with requests.get(url, headers=headers, stream=True, timeout=self.timeout) as response:
             complete = held and response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
@@ -80,7 +80,7 @@ class _Resumed:
         name = self.part.name.removeprefix(".").removesuffix(".part")
         with (
             open(self.part, "ab" if held else "wb") as file,
-            # `None`: silent where nobody watches.
+            # `disable=None`: no bar unless the output is a terminal.
             tqdm(total=total, initial=held, desc=name, unit="B", unit_scale=True, disable=None) as bar,
         ):
             for chunk in response.iter_content(1 << 16):

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from dbp.errors import DataError
 
-
 LIMIT = 1 << 30  # bytes; MNIST's largest file has 47 million
 HEADER = 4 + 4 * 255  # bytes of the longest header
 
@@ -18,7 +17,7 @@ HEADER = 4 + 4 * 255  # bytes of the longest header
 def read_idx(path: Path, digest: str | None = None) -> Tensor:
     """Reads a file of bytes in IDX format, plain or (by its suffix .gz) compressed, as a uint8 tensor.
 
-    Of what is compressed no more is unpacked than its header says, and nothing if that is more than `LIMIT`.
+    No more is decompressed than the header announces, and nothing at all if that exceeds `LIMIT`.
 
     Args:
         path: the file; it is only read.
@@ -39,22 +38,22 @@ def read_idx(path: Path, digest: str | None = None) -> Tensor:
             raise ValueError(f"not the official file: expected SHA-256 {digest[:12]}..., found {found[:12]}...")
         return torch.frombuffer(content, dtype=torch.uint8)[start:].reshape(shape)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, RuntimeError, zlib.error) as error:  # torch refuses shapes that overflow
-        raise DataError(f"{path}: {error}.\nDelete the file, and it is downloaded again.") from None
+        raise DataError(f"{path}: {error}\n  delete the file, and it is downloaded again") from None
 
 
 def _content(path: Path, limit: int) -> bytearray:
-    """At most `limit` bytes of what a file holds."""
+    """At most `limit` bytes of a file's content, decompressed."""
     with path.open("rb") as file:
         if path.suffix != ".gz":
             return bytearray(file.read(min(limit, path.stat().st_size)))
-        # Of a truncated stream this gives what there is, for the message.
+        # A truncated stream yields as much as it has, for the error message.
         return bytearray(zlib.decompressobj(wbits=31).decompress(file.read(), limit))
 
 
 def _header(content: bytearray) -> tuple[list[int], int]:
-    """Returns the shape and where the numbers start."""
+    """The shape, and the offset of the numbers."""
     if len(content) < 4 or content[:3] != b"\0\0\x08":
         raise ValueError(
             f"not in IDX format: expected to start with 00 00 08, found {content[:3].hex(' ') or 'nothing'}"

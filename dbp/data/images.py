@@ -1,4 +1,4 @@
-"""Images with labels: how many validate, and whether their pixels are made bits."""
+"""Image data sets with labels: the validation split and binarisation."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -16,16 +16,16 @@ from dbp.data.order import key
 
 
 class Images(Data):
-    """Images of bytes with labels, in a training and a test part; a subclass writes `read`.
+    """Images of bytes with labels, in a training and a test part. A subclass implements `read`.
 
     A batch is (images [B, height, width] in [0, 1], labels [B] int64).
 
     Args:
         root: the folder for data sets.
-        val_size: how many of the last training images validate instead. With 0 all of them train, as in most
-            papers, and **validation uses the test images**: do not choose by it what you then report.
+        val_size: how many of the last training images are used for validation instead. With 0 all of them train, as in
+            most papers, and **validation uses the test images**: do not select by it a model whose test result you report.
         binarise: make each pixel 0 or 1, with its value as the probability of 1. `static`: drawn once, the same for
-            every run and seed; `dynamic`: training images are drawn anew in every epoch, others once; null: not at all.
+            every run and seed; `dynamic`: training images are drawn anew in every epoch, others once; null: unchanged.
 
     Raises:
         DataError: a file is damaged, not the official one, or missing and cannot be downloaded.
@@ -45,15 +45,15 @@ class Images(Data):
 
     @abstractmethod
     def read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
-        """Returns the images, uint8 [N, height, width], and the labels, int64 [N]."""
+        """The images, uint8 [N, height, width], and the labels, int64 [N]."""
 
     def datasets(self) -> Mapping[str, Dataset]:
-        """Reads the files; downloads what is missing."""
+        """Reads the files; downloads missing ones."""
         images, labels = self.read("train")
         held_out, test_labels = self.read("test")
         rest = len(images) - self.val_size
         if self.val_size < 0 or rest < 1:
-            raise DataError(f"val_size={self.val_size} must be from 0 to {len(images) - 1:,}.")
+            raise DataError(f"val_size={self.val_size} must be from 0 to {len(images) - 1:,}")
         test = Tensors(self._fixed(held_out, "test"), test_labels)
         val = Tensors(self._fixed(images[rest:], "val"), labels[rest:]) if self.val_size else test
         if self.binarise == "dynamic":

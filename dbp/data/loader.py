@@ -1,4 +1,4 @@
-"""From batches of indices to batches of tensors."""
+"""Data loaders: batches of indices become batches of tensors."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -15,17 +15,17 @@ from dbp.data.order import Batch, Order
 
 
 class Tensors(Dataset[tuple[Tensor, ...]]):
-    """Tensors of n rows in memory; a whole batch is one copy. uint8 is pixels: read as floats in [0, 1].
+    """Tensors of n rows in memory; a whole batch is one copy. uint8 stands for pixels, read as floats in [0, 1].
 
     Args:
         tensors: all with the same number of rows.
-        transform: from the tensors of a batch to those that it becomes; it may draw at random (augmentation).
+        transform: maps the tensors of a batch to those of the transformed batch; it may be random (augmentation).
     """
 
     def __init__(self, *tensors: Tensor, transform: Callable[..., tuple[Tensor, ...]] | None = None) -> None:
         rows = [len(tensor) for tensor in tensors]
         if len(set(rows)) != 1:
-            raise DataError(f"The tensors of a data set need the same number of rows, not {rows}.")
+            raise DataError(f"the tensors of a data set need the same number of rows, not {rows}")
         self.tensors, self.transform = tensors, transform
 
     def __len__(self) -> int:
@@ -35,7 +35,7 @@ class Tensors(Dataset[tuple[Tensor, ...]]):
         return tuple(tensor[0] for tensor in self.batch([range(len(self))[index]]))
 
     def batch(self, indices: list[int]) -> tuple[Tensor, ...]:
-        """Returns the rows `indices` of each tensor."""
+        """The rows `indices` of each tensor."""
         rows = torch.tensor(indices)
         chosen = (tensor.index_select(0, rows) for tensor in self.tensors)
         batch = tuple(tensor / 255 if tensor.dtype is torch.uint8 else tensor for tensor in chosen)
@@ -45,8 +45,8 @@ class Tensors(Dataset[tuple[Tensor, ...]]):
 class Loader:
     """Iterates over the batches of a data set in a given `Order`, starting at `position() -> (epoch, batch)`.
 
-    It is no `DataLoader`, so Lightning leaves its order alone. What a data set draws from the generators of
-    torch, NumPy or Python (augmentation) depends on the batch alone, with any number of workers.
+    It is not a `DataLoader`, so Lightning does not change its order. Random numbers that a data set draws from the
+    generators of torch, NumPy or Python (augmentation) depend on the batch alone, with any number of workers.
     `len()` is the length of a whole epoch, wherever iteration starts.
     """
 
@@ -66,7 +66,7 @@ class Loader:
         batches, fetch = self.order.batches(*self.position()), _Fetch(self.dataset)
         if not self.workers:
             return map(fetch.__getitem__, batches)
-        # A generator of its own, because the loader draws a seed when it starts.
+        # A generator of its own: a loader draws a seed when it starts, and would draw it from the global one.
         return iter(
             DataLoader(
                 fetch,
@@ -79,11 +79,11 @@ class Loader:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns nothing: the position is in Lightning's progress. Having the method says "resumable"."""
+        """Empty: the position is in Lightning's progress. The method tells Lightning that the loader is resumable."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes back what `state_dict` gave."""
+        """Does nothing: `state_dict` is empty."""
 
 
 class _Fetch(Dataset[Any]):
@@ -103,7 +103,7 @@ class _Fetch(Dataset[Any]):
 
 @contextmanager
 def _randomness(seed: int) -> Iterator[None]:
-    """Seeds the CPU generators of torch, NumPy and Python, and puts them back afterwards."""
+    """Seeds the CPU generators of torch, NumPy and Python, and restores their states afterwards."""
     kept = torch.get_rng_state(), np.random.get_state(), random.getstate()
     torch.default_generator.manual_seed(seed)
     np.random.seed(seed % 2**32)

@@ -1,4 +1,4 @@
-"""MNIST and the sets that come in its format."""
+"""MNIST, and the data sets that use its format."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,10 +20,10 @@ class Official(NamedTuple):
 
 
 class IdxImages(Images):
-    """Images with labels in four files of MNIST's names and format; a subclass names their origin.
+    """Images with labels in four files with MNIST's names and format. A subclass gives their origin.
 
-    Files are looked for in `root/<folder>`, then in `root`, compressed or not, and must be official. What is missing
-    is downloaded to `root/<folder>`.
+    Files are looked for in `root/<folder>`, then in `root`, compressed or not, and must be the official ones. Missing
+    files are downloaded to `root/<folder>`.
     """
 
     folder: ClassVar[str]
@@ -31,12 +31,12 @@ class IdxImages(Images):
     files: ClassVar[Mapping[str, Official]]
 
     def prepare_data(self) -> None:
-        """Downloads what is missing."""
+        """Downloads missing files."""
         for name in self.files:
             self._find(name)
 
     def read(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
-        """Reads the two files of a part; downloads what is missing."""
+        """Reads the two files of a part; downloads missing ones."""
         stem = {"train": "train", "test": "t10k"}[part]
         images, labels = (
             read_idx(self._find(name), self.files[name].content)
@@ -56,7 +56,7 @@ class IdxImages(Images):
 class MNIST(IdxImages):
     """Hand-written digits: 60,000 and 10,000 images of 28x28 pixels, 10 classes.
 
-    With val_size=0 all 60,000 train, and the 10,000 test images also validate.
+    With val_size=0, all 60,000 train, and the 10,000 test images are also used for validation.
 
     Source: Y. LeCun, C. Cortes and C. Burges, The MNIST database, 1998.
     """
@@ -89,7 +89,7 @@ class MNIST(IdxImages):
 class FashionMNIST(IdxImages):
     """Articles of clothing: 60,000 and 10,000 images of 28x28 pixels, 10 classes.
 
-    With val_size=0 all 60,000 train, and the 10,000 test images also validate.
+    With val_size=0, all 60,000 train, and the 10,000 test images are also used for validation.
 
     Source: H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST, arXiv:1708.07747, 2017.
     """

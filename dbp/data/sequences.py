@@ -1,4 +1,4 @@
-"""Generated sequences of numbers, and the order that sorts them."""
+"""Generated data for sorting: sequences of numbers and the order that sorts them."""
 
 from collections.abc import Mapping
 
@@ -20,7 +20,7 @@ class Sequences(Data):
 
     Args:
         length: numbers in a sequence, at least 2.
-        size: training examples; a fiftieth as many (at least one) validate, a fifth test.
+        size: training examples; there are a fiftieth as many (at least one) for validation and a fifth for the test.
 
     Source: Ramapuram, Webb, "Improving discrete latent representations with differentiable approximation bridges",
     WCCI 2020, section 4.1, which has 2,000,000 and 400,000.
@@ -31,7 +31,7 @@ class Sequences(Data):
     ) -> None:
         super().__init__(batch_size, workers, seed)
         if length < 2 or size < 1:
-            raise DataError(f"length={length} must be at least 2 and size={size} at least 1.")
+            raise DataError(f"length={length} must be at least 2 and size={size} at least 1")
         self.length, self.size = length, size
 
     def datasets(self) -> Mapping[str, Dataset]:

@@ -1,4 +1,4 @@
-"""Generated choices: which of the items has the wanted value?"""
+"""Generated data for slots: lists of items, one of which has a wanted value."""
 
 from collections.abc import Mapping
 
@@ -13,12 +13,12 @@ from dbp.data.order import key
 
 
 class SlotsData(Data):
-    """Lists of items, each an item with a wanted value among others without it.
+    """Lists of items, in each of which one item has the wanted value.
 
     A batch is (items [B, items, dim],). Values lie on the grid of `levels` numbers from 0 to `high`; in each
-    dimension the items of an example are distinct, and one item is `contains` in all of them, so that the
-    goal "choose what is nearest to it" has one best answer. The order of the items is random. An example
-    depends on `seed`, the split and its index alone.
+    dimension the items of an example are distinct, and one item equals `contains` in all of them, so that "choose the
+    nearest item" has one best answer. The order of the items is random. An example depends on `seed`, the split and
+    its index alone.
 
     Args:
         items: how many items an example has, at most `levels`.
@@ -26,7 +26,7 @@ class SlotsData(Data):
         high: the largest value; 1.0 with contains=0.5 is the same problem, scaled.
         levels: how many different values there are.
         contains: the wanted value, one of the grid.
-        size: training examples; a tenth as many (at least one) each validate and test.
+        size: training examples; there are a tenth as many (at least one) for validation and for the test.
 
     Source: "select one item per slot" (Stack Exchange, October 2022): values 0 to 10, the goal 5.
     """
@@ -45,14 +45,14 @@ class SlotsData(Data):
     ) -> None:
         super().__init__(batch_size, workers, seed)
         if min(dim, levels, size) < 1:
-            raise DataError(f"dim={dim}, levels={levels} and size={size} must be at least 1.")
+            raise DataError(f"dim={dim}, levels={levels} and size={size} must be at least 1")
         self.items, self.dim, self.size = items, dim, size
         grid = torch.linspace(0, high, levels)
         wanted = torch.isclose(grid, torch.tensor(float(contains)))
         if not 1 <= items <= levels:
-            raise DataError(f"items={items} distinct values cannot be drawn from levels={levels}.")
+            raise DataError(f"items={items} distinct values cannot be drawn from levels={levels}")
         if wanted.sum() != 1:
-            raise DataError(f"contains={contains} is not one of the values {grid.tolist()}.")
+            raise DataError(f"contains={contains} is not one of the values {grid.tolist()}")
         self.wanted, self.others = float(contains), grid[~wanted]
 
     def datasets(self) -> Mapping[str, Dataset]:

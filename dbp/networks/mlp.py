@@ -36,3 +36,4 @@ class MLP(nn.Sequential):
             if dropout:
                 layers.append(nn.Dropout(dropout))
         super().__init__(*layers[: -2 if dropout else -1])
+        self.sizes, self.activation, self.dropout = list(sizes), activation, dropout

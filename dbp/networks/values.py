@@ -1,4 +1,4 @@
-"""What a choice of items is worth: differentiable functions of `[*leading, slots, dim]`."""
+"""Values of chosen items: differentiable functions of `[*leading, slots, dim]`."""
 
 from torch import Tensor, nn
 

@@ -4,14 +4,20 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from torch import Tensor, nn
+
 from dbp.components import catalog
 from dbp.config import compose
+from dbp.core import Estimator, Noise, Solver
 from dbp.errors import UserError
+from dbp.tasks.factories import OptimizerFactory, SchedulerFactory
 
 PARTS = ("solver", "estimator", "optimizer", "scheduler")
+FACTORIES = {"optimizer": OptimizerFactory, "scheduler": SchedulerFactory}
+_BASES = {**FACTORIES, "solver": Solver, "estimator": Estimator, "noise": Noise, "network": nn.Module}
 
 
-class _Unsayable(Exception):
+class Unsayable(Exception):
     """Raised for an object that no name and options describe: a function, a tensor, a class inside a function."""
 
 
@@ -22,8 +28,8 @@ def described(task: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]
     said = {}
     for kind in ("task", *(kind for kind in PARTS if given.get(kind) is not None)):
         try:
-            said[kind] = _spec(kind, type(task), given.get) if kind == "task" else _component(kind, given[kind])
-        except (_Unsayable, UserError):  # `build` says what is missing, to whoever wants it
+            said[kind] = _spec(kind, type(task), given.get) if kind == "task" else component(kind, given[kind])
+        except (Unsayable, UserError):  # `build` says what is missing, to whoever wants it
             continue
     return said
 
@@ -53,9 +59,9 @@ def build(hparams: Mapping[str, Any], cls: Any, changes: Mapping[str, Any] = {})
     return built
 
 
-def _component(kind: str, value: Any) -> Any:
-    """A component by the attributes that have the names of its options; a factory by what it was given."""
-    if hasattr(value, "described_by"):
+def component(kind: str, value: Any) -> Any:
+    """Describes a component by the attributes that have the names of its options; a factory by what it was given."""
+    if kind in FACTORIES:
         cls, options = value.described_by()
         return {"name": _name(kind, cls), **{key: _plain(option) for key, option in options.items()}}
     return _spec(kind, type(value), lambda option, default: getattr(value, option, default))
@@ -64,10 +70,10 @@ def _component(kind: str, value: Any) -> Any:
 def _spec(kind: str, cls: type, value_of: Callable[[str, Any], Any]) -> dict[str, Any]:
     name, spec = _name(kind, cls), dict[str, Any]()
     for option, declared in catalog[kind].signature(name).options.items():
-        value = value_of(option, _Unsayable)
-        if value is _Unsayable and (kind != "task" or declared.default is None):
-            raise _Unsayable(option)
-        if value is not _Unsayable:
+        value = value_of(option, Unsayable)
+        if value is Unsayable and (kind != "task" or declared.default is None):
+            raise Unsayable(option)
+        if value is not Unsayable:
             spec[option] = _plain(value)
     return catalog.complete(kind, {"name": name, **spec})
 
@@ -84,7 +90,9 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
-    kind = catalog.kind_of(f"{type(value).__module__}.{type(value).__qualname__}")
+    if isinstance(value, Tensor) and not value.ndim:  # an option that is state, as a buffer
+        return float(str(value.detach().cpu().numpy()))  # the shortest text of its precision: 0.7
+    kind = next((kind for kind, cls in _BASES.items() if isinstance(value, cls)), None)
     if kind is None:
-        raise _Unsayable(type(value).__name__)
-    return _component(kind, value)
+        raise Unsayable(type(value).__name__)
+    return component(kind, value)

@@ -20,7 +20,7 @@ LAYERS = sorted((ROOT / "configs" / "trainer").glob("*.yaml"))
 def data_for(path: Path) -> list[str]:
     """Overrides for a set that would be downloaded: its files, or else the digits that need none."""
     name = yaml.safe_load(path.read_text())["data"]["name"]
-    places = {"mnist": REAL, "fashion_mnist": REAL, "omniglot": REAL / "omniglot" / "derived"}
+    places = {"mnist": REAL, "fashion_mnist": REAL, "omniglot": REAL}
     if name not in places:
         return []
     return [f"data.root={places[name]}"] if REAL.is_dir() else ["data={name: digits}", "task.shape=[8,8]"]

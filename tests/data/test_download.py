@@ -168,7 +168,7 @@ def test_a_failure_names_file_mirrors_and_what_to_do(tmp_path, mirror):
     message = str(caught.value)
     assert all(url in message for url in urls)
     assert all(part in message for part in ("file.bin", "HTTP 503", "wrong SHA-256", "ConnectionError"))
-    assert f"Put the file into {tmp_path / 'tiny'}, or give data.root=FOLDER" in message
+    assert f"put the file into {tmp_path / 'tiny'}, or give data.root=FOLDER" in message
     assert message.count("\n") < 3
     assert left(tmp_path / "tiny") == set()
 
@@ -227,7 +227,7 @@ def test_damaged_files_are_errors(tmp_path, name, body, message):
     with pytest.raises(DataError, match=message) as caught:
         read_idx(path, sha256(GOOD).hexdigest())
     assert str(path) in str(caught.value)
-    assert "Delete the file" in str(caught.value)
+    assert "delete the file" in str(caught.value)
     assert path.read_bytes() == body
 
 

@@ -77,9 +77,9 @@ def characters(path, **changes):
     savemat(path, {**arrays, **changes})
 
 
-@pytest.mark.parametrize("place", ["chardata.mat", "omniglot/chardata.mat"])
+@pytest.mark.parametrize("place", ["", "omniglot/", "OMNIGLOT/", "derived/", "omniglot/derived/"])
 def test_omniglot_is_read_upright_with_alphabets_for_labels(tmp_path, place):
-    characters(tmp_path / place)
+    characters(tmp_path / place / "chardata.mat")
     data = Omniglot(str(tmp_path), batch_size=4)
     data.prepare_data()
     images, labels = next(iter(data.test_dataloader()))
@@ -92,8 +92,16 @@ def test_omniglot_is_read_upright_with_alphabets_for_labels(tmp_path, place):
 
 
 def test_omniglot_says_where_to_get_it(tmp_path):
-    with pytest.raises(DataError, match=r"there is no .*omniglot/chardata\.mat.*https://github\.com/yburda/iwae"):
+    with pytest.raises(
+        DataError, match=r"there is no .*omniglot/chardata\.mat, (.|\n)*https://github\.com/yburda/iwae"
+    ):
         Omniglot(str(tmp_path)).prepare_data()
+
+
+def test_the_folder_named_omniglot_comes_first(tmp_path):
+    characters(tmp_path / "chardata.mat", data=np.zeros((784, 4)))
+    characters(tmp_path / "omniglot" / "chardata.mat")
+    assert Omniglot(str(tmp_path)).splits["train"].tensors[0].any()
 
 
 @pytest.mark.parametrize(

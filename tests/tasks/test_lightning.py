@@ -9,14 +9,16 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.tuner import Tuner
 
 import dbp as package
+from dbp.components import catalog
 from dbp.data import SlotsData
 from dbp.errors import UserError
 from dbp.estimators import IMLE, REBAR, StraightThrough
 from dbp.networks import SquaredError
 from dbp.noises import Gumbel, SumOfGamma
 from dbp.solvers import OneHot, Threshold
-from dbp.tasks import VAE, SchedulerFactory, Slots, Task
+from dbp.tasks import VAE, SchedulerFactory, Slots, Task, hparams
 from dbp.tasks.schedules import OneCycle
+from tests.config.test_registry import NETWORK, REQUIRED
 from tests.training import train
 
 
@@ -60,6 +62,24 @@ def test_hyperparameters_are_the_configuration_in_plain_data():
         "name": "slots", "items": 4, "slots": 2, "dim": 1, "hidden": [8],
         "value": {"name": "squared_error", "target": 3.0},
     }  # fmt: skip
+
+
+BUILDABLE = [
+    (kind, name) for kind in ("solver", "estimator", "noise") for name in catalog[kind].claims()
+    if all(o.default or o.name in REQUIRED.get(name, {}) for o in catalog[kind].signature(name).options.values())
+]  # fmt: skip
+SILENT = {"rebar", "relax"}  # their temperature is a parameter, of another name and value
+
+
+@pytest.mark.parametrize(("kind", "name"), [*BUILDABLE, ("network", "mlp"), ("network", "squared_error")])
+def test_a_component_is_described_as_it_was_configured(kind, name):
+    spec = catalog.complete(kind, {"name": name, **(NETWORK if name == "mlp" else REQUIRED.get(name, {}))})
+    component = catalog.build(kind, spec)
+    if name in SILENT:
+        with pytest.raises(hparams.Unsayable, match="temperature"):
+            hparams.component(kind, component)
+    else:
+        assert hparams.component(kind, component) == spec
 
 
 def test_loggers_get_them(tmp_path):
