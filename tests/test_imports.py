@@ -27,7 +27,7 @@ ROOMS = {
     "core": ["errors", "native", "registry", "scores", "shapes"],
     "gradients": ["core", "errors", "native", "scores", "shapes"],
     "layer": ["components", "core", "errors"],
-    "tasks": ["components", "config", "core", "errors", "networks", "registry", "shapes"],
+    "tasks": ["components", "config", "core", "errors", "networks", "registry", "scores", "shapes"],
     "noises": ["core", "errors", "gradients", "native"],
     "estimators": ["core", "errors", "gradients", "native", "networks", "noises", "scores", "shapes"],
     "solvers": ["core", "errors", "native", "noises", "scores", "shapes"],

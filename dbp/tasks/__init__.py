@@ -1,4 +1,4 @@
-"""Experiments: networks with a discrete decision, each with one `step`."""
+"""Tasks: networks with a discrete decision, their losses and metrics."""
 
 from dbp.tasks.dvae import DVAE
 from dbp.tasks.factories import OptimizerFactory, SchedulerFactory

@@ -1,4 +1,4 @@
-"""The discrete variational autoencoder: an image, through a code of rows of chosen bits, and back."""
+"""The discrete variational autoencoder: image -> rows of chosen bits -> image."""
 
 import math
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from dbp.core import Estimator, Solver, widened
+from dbp.core import Estimator, Solver
 from dbp.networks import MLP
 from dbp.networks.mlp import Activation
 from dbp.tasks import losses
@@ -24,11 +24,12 @@ class DVAE(Task):
 
         theta = encoder(x),   y = solver(theta),   loss = -log p(x | y) + sum_rows KL(softmax(theta_row) || uniform)
 
-    p(x | y) is Bernoulli for every pixel, with logits decoder(y); all in nats, summed over pixels and rows. With
-    `top_k` it is the k-subset DVAE of 20 rows of 20; with `one_hot` the categorical one of C classes x L rows.
+    p(x | y) is Bernoulli for every pixel, with logits decoder(y). All terms are in nats, summed over pixels and rows.
+    With `top_k` it is the k-subset DVAE, by default with 20 rows of 20; with `one_hot`, the categorical VAE with one
+    variable a row.
 
-    Metrics: `bce`, -log p(x | y) (in evaluation, of the solver's own code), `kl`, and in evaluation `bce_sampled`,
-    of a code drawn as the estimator draws it in training.
+    Metrics: `bce` is -log p(x | y), in evaluation for the solver's own code; `kl`; and in evaluation `bce_sampled`, for
+    a code drawn as in training.
 
     Source: Niepert, Minervini, Franceschi, NeurIPS 2021, section 6.2 (rows = columns = 20, k = 10, hidden 512, 256);
     Liu, Dong, Liu, Yu, Gao, "Bridging discrete and backpropagation: straight-through and beyond", NeurIPS 2023.
@@ -37,7 +38,7 @@ class DVAE(Task):
         shape: height and width of an image, with values in [0, 1].
         rows: decisions in a code.
         columns: scores of a decision.
-        hidden: widths of the encoder's hidden layers; the decoder has them reversed.
+        hidden: widths of the encoder's hidden layers; the decoder has the same, reversed.
         activation: of the hidden layers.
         kl: weight of the divergence in the loss; 1 is the evidence lower bound.
     """
@@ -100,5 +101,5 @@ class DVAE(Task):
 
 def _divergence_from_uniform(theta: Tensor) -> Tensor:
     """KL(softmax(theta) || uniform) in nats over the last dim; in bfloat16 it could be negative."""
-    log_p = widened(theta).log_softmax(-1)
+    log_p = losses.widened(theta).log_softmax(-1)
     return (log_p.exp() * log_p).sum(-1) + math.log(theta.shape[-1])

@@ -1,4 +1,4 @@
-"""Factories of optimizers, with groups of parameters, and of learning-rate schedules, with when they are stepped."""
+"""Factories: optimizers with groups of parameters, and learning-rate schedules with their interval."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +19,7 @@ class OptimizerFactory:
 
     Args:
         cls: makes the optimizer of parameters: a class of torch.optim, or any such function.
-        groups: by prefix of the parameters' names, as `encoder` or `encoder.0`, the options that differ there; the
+        groups: maps prefixes of parameter names, such as `encoder` or `encoder.0`, to options of these parameters; the
             longest prefix wins.
         options: handed to `cls`.
     """
@@ -45,7 +45,7 @@ class OptimizerFactory:
         """The optimizer of a module's parameters; `lr` replaces the learning rate of those in no group with its own.
 
         Raises:
-            UserError: a group has no parameters, or an option that the optimizer does not have.
+            UserError: a group has no parameters, or an option unknown to the optimizer.
         """
         more = {} if lr is None else {"lr": lr}
         if not self.groups:
@@ -79,14 +79,14 @@ def _unknown(prefix: str, names: list[str]) -> str:
 
 
 class SchedulerFactory:
-    """Makes a learning-rate schedule, and says when it is stepped.
+    """Makes a learning-rate schedule, and declares when it is stepped.
 
     Args:
         cls: makes the scheduler of an optimizer: a class of torch.optim.lr_scheduler, or any such function. It may
-            declare an `interval`, a `monitor`, and that it `needs_length`: the steps in the run, None if it is endless.
-        interval: a `step` of the optimizer or an `epoch`; null for the one that `cls` declares, else an epoch.
-        frequency: every so many of these it is stepped.
-        monitor: the metric that `plateau` watches; of training where there is no validation.
+            declare an `interval`, a `monitor`, and `needs_length`: the number of steps in the run, None if endless.
+        interval: `step` (of the optimizer) or `epoch`; null for the interval that `cls` declares, else an epoch.
+        frequency: the schedule is stepped once in so many intervals.
+        monitor: the metric that `plateau` watches; without validation, the one of training.
         options: handed to `cls`.
     """
 
@@ -118,7 +118,7 @@ class SchedulerFactory:
         """The scheduler, for a run in which it is stepped `length` times.
 
         Raises:
-            UserError: what the class says about options that it refuses.
+            UserError: the class refuses its options.
         """
         known = {"length": length} if getattr(self.cls, "needs_length", False) else {}
         try:
@@ -150,7 +150,7 @@ def _unwrapped(cls: Any, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any
 def step_watching(trainer: Trainer) -> None:
     """Steps the schedules that watch a metric.
 
-    At the end of an epoch, before its checkpoint: Lightning steps them after it, so that a resumed run has lost a step.
+    Called at the end of an epoch before its checkpoint. Lightning steps them after it, and a resumed run loses a step.
 
     Raises:
         UserError: there is no such metric.
@@ -167,10 +167,10 @@ def step_watching(trainer: Trainer) -> None:
 
 
 def _length(trainer: Trainer, interval: str) -> float:
-    """How many steps or epochs the run has."""
+    """The number of steps or epochs in the run."""
     if interval == "epoch":
         return trainer.max_epochs if trainer.max_epochs not in (None, -1) else math.inf
     steps = trainer.estimated_stepping_batches
-    # Set up for that, the loop already has the first batch. It is set up anew, where a checkpoint says that the run is.
+    # That set up the loop at the first batch. It is set up again once a checkpoint has restored the position.
     trainer.fit_loop._combined_loader = None
     return math.inf if steps == -1 else steps

@@ -22,20 +22,20 @@ class Unsayable(Exception):
 
 
 def described(task: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """What a configuration would say of a task made with these arguments; parts that it cannot say are left out."""
+    """The configuration of a task made with these arguments, without the parts that no configuration can express."""
     given = inspect.signature(type(task).__init__).bind_partial(task, *arguments, **keywords).arguments
     given |= given.pop("training", {})
     said = {}
     for kind in ("task", *(kind for kind in PARTS if given.get(kind) is not None)):
         try:
             said[kind] = _spec(kind, type(task), given.get) if kind == "task" else component(kind, given[kind])
-        except (Unsayable, UserError):  # `build` says what is missing, to whoever wants it
+        except (Unsayable, UserError):  # `build` names the missing parts
             continue
     return said
 
 
 def build(hparams: Mapping[str, Any], cls: Any, changes: Mapping[str, Any] = {}) -> Any:
-    """The task that hyperparameters describe, with `changes` to them: objects, or options of the task.
+    """The task that hyperparameters describe, with `changes`: parts as objects, or options of the task.
 
     Raises:
         UserError: they do not describe a task of this class, or name code that is no registered component.
@@ -60,7 +60,7 @@ def build(hparams: Mapping[str, Any], cls: Any, changes: Mapping[str, Any] = {})
 
 
 def component(kind: str, value: Any) -> Any:
-    """Describes a component by the attributes that have the names of its options; a factory by what it was given."""
+    """Describes a component by the attributes named like its options, a factory by its arguments."""
     if kind in FACTORIES:
         cls, options = value.described_by()
         return {"name": _name(kind, cls), **{key: _plain(option) for key, option in options.items()}}

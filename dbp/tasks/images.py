@@ -1,4 +1,4 @@
-"""Batches of images, as networks of vectors take them."""
+"""Batches of images as vectors."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ def flattened(batch: Any, shape: tuple[int, ...]) -> Tensor:
     """The images of a batch, with or without labels, `[B, *shape] -> [B, pixels]`.
 
     Raises:
-        UserError: they have another shape.
+        UserError: they have a different shape.
     """
     images: Tensor = batch[0] if isinstance(batch, list | tuple) else batch
     if images.shape[1:] != shape:

@@ -4,7 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dbp.core import widened
+from dbp.scores import widened, without_autocast
+
+__all__ = ["bernoulli", "categorical", "widened", "without_autocast"]
 
 
 def bernoulli(logits: Tensor, bits: Tensor) -> Tensor:

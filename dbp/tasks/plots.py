@@ -1,4 +1,4 @@
-"""Pictures: matplotlib figures of what a model does, for TensorBoard and for files."""
+"""Matplotlib figures of a model's output, for TensorBoard and for files."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def reconstructions(images: Tensor, codes: Tensor, reconstructions: Tensor, count: int = 10) -> "Figure":
-    """Originals, their codes and their reconstructions, one column an example.
+    """Originals, codes and reconstructions, one column for each example.
 
     Args:
         images: `[B, height, width]` in [0, 1].
@@ -43,7 +43,7 @@ def image_grid(images: Tensor, columns: int = 10) -> "Figure":
 
     height, width = images.shape[1:]
     rows = -(-len(images) // columns)
-    page = images.new_full((rows * columns, height + 2, width + 2), 0.2)  # a thin frame around each
+    page = images.new_full((rows * columns, height + 2, width + 2), 0.2)  # a thin frame around each image
     page[: len(images), 1:-1, 1:-1] = images
     page = page.unflatten(0, (rows, columns)).transpose(1, 2).flatten(2).flatten(0, 1)
     figure = Figure(figsize=(columns, columns * page.shape[0] / page.shape[1]), layout="constrained")
@@ -54,7 +54,7 @@ def image_grid(images: Tensor, columns: int = 10) -> "Figure":
 
 
 def sequences(ordered: Tensor, count: int = 10) -> "Figure":
-    """Sequences in the order that was predicted, as bars: stairs where it is right, red where a step goes down.
+    """Sequences in the predicted order, as bars; a bar that is higher than the next one is red.
 
     Args:
         ordered: `[B, length]`.

@@ -1,4 +1,4 @@
-"""Learning-rate schedules that torch has not, or whose length or metric the run knows."""
+"""Learning-rate schedules that torch lacks, or that need the length of the run."""
 
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -11,13 +11,13 @@ from dbp.tasks.factories import SchedulerFactory
 
 
 class OneCycle(OneCycleLR):
-    """The learning rate rises to `max_lr` and falls to nearly nothing, once in the run; stepped by default each step.
+    """The learning rate rises to `max_lr` and falls to almost zero, once in the run; by default stepped every step.
 
     Source: Smith, Topin, "Super-convergence: very fast training of neural networks using large learning rates", 2018.
 
     Args:
         max_lr: the greatest learning rate, of all parameters or of each group.
-        total_steps: length of the cycle; null for the length of the run, in a resumed run too.
+        total_steps: length of the cycle; null for the length of the run.
         options: of torch's OneCycleLR.
     """
 
@@ -45,16 +45,16 @@ class OneCycle(OneCycleLR):
             )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores where the cycle was; one of the run's length has the length that the run has now."""
+        """Restores the position; a cycle that is as long as the run follows the run's present length."""
         own = ("total_steps", "_schedule_phases", "follows_run") if self.follows_run else ()
         super().load_state_dict({key: value for key, value in state_dict.items() if key not in own})
 
 
 class Warmup(LinearLR):
-    """The learning rate rises in equal steps from `1 / steps` of itself to itself, and stays; by default each step.
+    """The learning rate rises linearly from `lr / steps` to `lr`, then stays there; by default stepped every step.
 
     Args:
-        steps: after how many it is reached.
+        steps: length of the warm-up.
     """
 
     interval: ClassVar = "step"
@@ -66,7 +66,7 @@ class Warmup(LinearLR):
 
 
 class Plateau(ReduceLROnPlateau):
-    """Lowers the learning rate when a metric has stopped improving, which is looked at after every epoch.
+    """Lowers the learning rate when a metric has stopped improving; stepped after every epoch.
 
     Args:
         options: of torch's ReduceLROnPlateau.
@@ -80,11 +80,11 @@ class Plateau(ReduceLROnPlateau):
 
 
 class Sequential(SequentialLR):
-    """Schedules one after another, all of them in the interval of the whole: an epoch, unless it says `step`.
+    """Schedules one after another, all stepped in the interval of the sequence (by default an epoch).
 
     Args:
-        schedulers: in their order, each a name or a mapping.
-        milestones: where each but the first begins.
+        schedulers: the schedules in order, each a name or a mapping.
+        milestones: the beginning of each schedule but the first.
     """
 
     def __init__(

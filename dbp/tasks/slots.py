@@ -1,4 +1,4 @@
-"""Selecting items into slots: which item goes where, judged only by the value of the whole."""
+"""Slots: selecting one item for each slot, given only the value of the whole selection."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,30 +8,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from dbp.core import Estimator, Solver, widened, without_autocast
+from dbp.core import Estimator, Solver
 from dbp.errors import UserError
 from dbp.networks import MLP
+from dbp.tasks import losses
 from dbp.tasks.task import Mean, Step, Task
 
-_ENUMERABLE = 10_000  # configurations of an example that evaluation looks through for the best one
+_ENUMERABLE = 10_000  # evaluation enumerates up to so many configurations of an example to find the best one
 
 
 class Slots(Task):
-    """N items of dimension d, S slots, and a differentiable value of what stands in the slots.
+    """N items of dimension d, S slots, and a differentiable value of the items in the slots.
 
         theta = encoder(items) [S, N],   y = solver(theta),   chosen = y items [S, d],   loss = -value(chosen)
 
-    An item may fill several slots. One loss judges all slots of an example, so they are one joint decision.
+    An item may fill several slots. All slots of an example share one loss, so they are one joint decision.
 
-    Metrics in evaluation, where all N^S configurations can be looked through: `regret`, how much more the best one is
-    worth, and `best`, the share of examples in which the best was found.
+    Metrics in evaluation, if all N^S configurations can be enumerated: `regret`, the value of the best configuration
+    minus that of the chosen one, and `best`, the share of examples for which the best one was chosen.
 
     Args:
         items: N, as the data has them.
         slots: S.
         dim: d, as the data has it.
         hidden: widths of the encoder's hidden layers.
-        value: a module that maps `[*leading, S, d]` to `[*leading]`; null for a fixed random MLP. It is not trained.
+        value: a module that maps `[*leading, S, d]` to `[*leading]`, not trained; null for a fixed random MLP.
     """
 
     def __init__(
@@ -54,8 +55,8 @@ class Slots(Task):
     def step(self, batch: Any) -> Step:
         items = self._checked(batch)  # [B, N, d]
         draw = self.decide(self.encode(items))  # [*samples, B, S, N]
-        with without_autocast(items.device.type):  # what is chosen, and its value, as exact as the items
-            value = widened(self.value(draw.y @ items))  # [*samples, B]
+        with losses.without_autocast(items.device.type):  # the chosen items and their value are as exact as the items
+            value = losses.widened(self.value(draw.y @ items))  # [*samples, B]
             seen = {} if self.training else self._compare(value, items)
         return Step(draw.surrogate(-value), seen)
 
@@ -88,12 +89,12 @@ class Slots(Task):
             return {}
         choices = torch.cartesian_prod(*[torch.arange(count, device=items.device)] * slots).view(-1, slots)
         every = F.one_hot(choices, count).to(items)  # [N^S, S, N]
-        best = torch.stack([widened(self.value(every @ example)).max() for example in items])
+        best = torch.stack([losses.widened(self.value(every @ example)).max() for example in items])
         return {"regret": best - value, "best": (value >= best - 1e-5 * best.abs().clamp_min(1)).to(value)}
 
 
 class _RandomValue(nn.Module):
-    """A fixed random function of all slots."""
+    """A fixed random function of the items in all slots."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

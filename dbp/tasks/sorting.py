@@ -1,4 +1,4 @@
-"""Sorting numbers by a network with a hard layer inside."""
+"""Sorting numbers with a network that has a hard layer inside."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,16 +21,15 @@ if TYPE_CHECKING:
 
 
 class Sorting(Task):
-    """A network reads a sequence of T numbers and says which of them is the t-th smallest, for every t.
+    """A network reads a sequence of T numbers and predicts the index of the t-th smallest, for every t.
 
         theta = network(x),   y = solver(theta),   loss = -sum_t log softmax(output(y)_t)[order_t]
 
-    `dense` reads all numbers at once, by a tanh MLP. `lstm` reads one after the other and then ponders: it runs on
-    without a number, and at the end of each of these steps decides; the next step reads the decision, and the last one
-    is what the output sees. A training step so has `ponder` decisions in a row, each with a surrogate of its own.
+    `dense` reads all numbers at once, with a tanh MLP. `lstm` reads one number after another and then ponders: it takes
+    further steps without a number, each of which ends in a decision that the next step reads; the output reads the last
+    one. So a training step has `ponder` decisions in a row, each with its own surrogate.
 
-    Metrics: `sorted`, the share of sequences whose whole order is right (all or none), and `accuracy`, the share of
-    places.
+    Metrics: `sorted`, the share of sequences whose whole order is right, and `accuracy`, the share of places that are.
 
     Source: Ramapuram, Webb, "Improving discrete latent representations with differentiable approximation bridges",
     WCCI 2020, section 4.1; the solver there is `signum`.
@@ -38,10 +37,10 @@ class Sorting(Task):
     Args:
         length: T, as the data has it.
         model: `dense` or `lstm`.
-        hidden: widths of the hidden layers of `dense`; `lstm` reads with the last of them.
+        hidden: widths of the hidden layers of `dense`; the last of them is the state of `lstm`.
         width: scores in the hard layer.
         ponder: decisions of the `lstm`.
-        soft: a smooth function in place of the decision, for comparison; null for the solver.
+        soft: a smooth function instead of the decision, for comparison; null for the solver.
     """
 
     def __init__(
@@ -83,12 +82,12 @@ class Sorting(Task):
         }
 
     def predict(self, sequences: Tensor) -> tuple[Tensor, list[Draw]]:
-        """For every place, logits of which number stands there, `[*samples, B, T, T]`, and the decisions made."""
+        """For every place, the logits of the numbers, `[*samples, B, T, T]`; and the decisions made on the way."""
         draws = self.encoder(sequences, self.decide if self.soft is None else self._smooth)
         return self.output(draws[-1].y).unflatten(-1, (self.length, self.length)), draws
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        """The sequences, and the order that the network says sorts them."""
+        """The sequences, and the predicted order that sorts them."""
         sequences, _ = self._checked(batch)
         return {"sequences": sequences, "order": self.predict(sequences)[0].argmax(-1)}
 
@@ -116,7 +115,7 @@ Decide = Callable[[Tensor], Draw]
 
 
 class _Dense(nn.Module):
-    """All numbers at once, then one decision."""
+    """Reads all numbers at once, then makes one decision."""
 
     def __init__(self, length: int, hidden: tuple[int, ...], width: int) -> None:
         super().__init__()
@@ -127,7 +126,7 @@ class _Dense(nn.Module):
 
 
 class _LSTM(nn.Module):
-    """One number after the other, then decisions, each of which the next step reads."""
+    """Reads one number after another, then makes decisions, each of which the next step reads."""
 
     def __init__(self, hidden: int, width: int, ponder: int) -> None:
         super().__init__()
@@ -150,6 +149,6 @@ class _LSTM(nn.Module):
     def read(self, number: Tensor, y: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """The state, two of `[*leading, hidden]`, after a number `[*leading]` and a decision `[*leading, width]`."""
         leading = y.shape[:-1]
-        flat = [part.expand(*leading, -1).flatten(0, -2) for part in state]  # a decision may have new samples
+        flat = [part.expand(*leading, -1).flatten(0, -2) for part in state]  # a decision may add dims of samples
         hidden, memory = self.cell(torch.cat([number.unsqueeze(-1), y], -1).flatten(0, -2), flat)
         return hidden.unflatten(0, leading), memory.unflatten(0, leading)

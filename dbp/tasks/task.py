@@ -1,4 +1,4 @@
-"""The loop that every task shares: one `step`, metrics by torchmetrics, one line of them an epoch."""
+"""The base class of tasks: the training loop around one `step`, with metrics of each epoch."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 
 class Mean(MeanMetric):
-    """The mean of every element it was updated with; it never looks for NaN, which would wait for the device."""
+    """The mean of all elements; it does not look for NaN, as torchmetrics does, which would wait for the device."""
 
     def __init__(self) -> None:
         super().__init__(nan_strategy="disable")
 
 
 class Step(NamedTuple):
-    """What a task makes of a batch.
+    """The result of a batch.
 
-    `losses` have been through `draw.surrogate`; their mean is minimised. `seen` gives each metric what it is updated
-    with: a tensor, or a tuple for metrics that compare two.
+    `losses` have been through `draw.surrogate`; their mean is minimised. `seen` maps each metric to its update: a
+    tensor, or a tuple for metrics that compare two.
     """
 
     losses: Tensor
@@ -40,22 +40,22 @@ class Step(NamedTuple):
 
 
 class Task(LightningModule, ABC):
-    """A network with a discrete decision, trained end to end. It never knows which solver or estimator it has.
+    """A network with a discrete decision, trained end to end, with any solver and any estimator.
 
     Args:
-        solver: decides.
+        solver: makes the decision.
         estimator: gives the decision a gradient.
-        optimizer: makes the optimizer of the parameters; an `OptimizerFactory` may give groups of them other options.
-        scheduler: makes the learning-rate schedule of the optimizer, stepped once an epoch unless it is a
-            `SchedulerFactory` that says otherwise; null for none.
+        optimizer: makes the optimizer of the parameters; an `OptimizerFactory` can give groups of them other options.
+        scheduler: makes the learning-rate schedule of the optimizer, stepped once an epoch unless a `SchedulerFactory`
+            declares a different interval; null for none.
     """
 
-    lr: float | None = None  # takes the place of the optimizer's: what Lightning's learning-rate finder sets
-    skips_nonfinite = False  # whether scores that are not finite are for whoever looks at the gradient to skip
+    lr: float | None = None  # instead of the optimizer's; set by Lightning's learning-rate finder
+    skips_nonfinite = False  # a step with scores that are not finite gets a NaN loss, for a callback to skip
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         task = super().__new__(cls)
-        task.__dict__["_given"] = args, kwargs  # for `hparams`, where those of a subclass are seen too
+        task.__dict__["_given"] = args, kwargs  # a subclass's own arguments, for `hparams`
         return task
 
     def __init__(
@@ -72,7 +72,7 @@ class Task(LightningModule, ABC):
         wrapped = scheduler is None or isinstance(scheduler, SchedulerFactory)
         self._scheduler: Any = scheduler if wrapped else SchedulerFactory(scheduler)  # type: ignore[arg-type]
         self._meters: dict[str, nn.ModuleDict] = {}
-        given, named = self.__dict__.pop("_given")
+        given, named = self.__dict__.pop("_given", ((), {}))
         parts = {"optimizer": self._optimizer, "scheduler": self._scheduler}
         self.save_hyperparameters(hparams.described(self, given, {**named, **parts}))
 
@@ -81,7 +81,7 @@ class Task(LightningModule, ABC):
         cls, checkpoint_path: Any, map_location: Any = "cpu", hparams_file: Any = None, strict: bool | None = None,
         weights_only: bool | None = True, **kwargs: Any,
     ) -> Any:  # fmt: skip
-        """The task in a checkpoint, by the hyperparameters that it holds; `kwargs` replace some of them.
+        """The task in a checkpoint, built from the hyperparameters stored there; `kwargs` replace some of them.
 
         Raises:
             UserError: they do not describe a task of this class.
@@ -94,14 +94,14 @@ class Task(LightningModule, ABC):
 
     @abstractmethod
     def step(self, batch: Any) -> Step:
-        """The losses of a batch, and what the metrics see of it; for training, validation and test alike."""
+        """The losses of a batch and the updates of its metrics, for training, validation and test alike."""
 
     def metrics(self, split: str) -> Mapping[str, Metric]:
-        """New metrics of a split (train, val, test), besides `loss`; each is updated with `Step.seen[name]`."""
+        """New metrics of a split (train, val, test), in addition to `loss`; each is updated with `Step.seen[name]`."""
         return {}
 
     def figures(self, batch: Any) -> "dict[str, Figure]":
-        """Pictures of what became of a batch, by name."""
+        """Pictures of the model's output for a batch, by name."""
         return {}
 
     def decide(self, theta: Tensor, instance: Any = None, target: Target = Target()) -> Draw:
@@ -109,11 +109,11 @@ class Task(LightningModule, ABC):
         return self.estimator(self.solver, theta, instance, target)
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        """What a user wants of a batch, by name; each of `[B, ...]`."""
+        """Predictions for a batch, by name; each of `[B, ...]`."""
         raise UserError(f"{type(self).__name__} has nothing to predict: give it a predict_step")
 
     def forward(self, batch: Any) -> dict[str, Tensor]:
-        """What `predict_step` says of a batch: for calls, and for torch.export."""
+        """The predictions of `predict_step`: for calls, and for torch.export."""
         return self.predict_step(batch, 0)
 
     def configure_optimizers(self) -> Any:
@@ -123,7 +123,7 @@ class Task(LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": self._scheduler.configure(optimizer, self.trainer)}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        if metric is None:  # else `step_watching` has
+        if metric is None:  # schedules that watch a metric are stepped by `step_watching`
             scheduler.step()
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -132,7 +132,7 @@ class Task(LightningModule, ABC):
         except NonFinite:
             if not self.skips_nonfinite:
                 raise
-            # A step that is skipped like one with such a loss, by all processes: each takes part in the backward pass.
+            # A NaN loss, so that all processes skip the step: each has to take part in the backward pass.
             loss = torch.nan * torch.stack([p.sum() for p in self.parameters() if p.requires_grad]).sum()
         self.log("train/loss_step", loss.detach(), prog_bar=True, on_step=True, on_epoch=False)
         return loss
@@ -154,7 +154,7 @@ class Task(LightningModule, ABC):
         self._report("test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps the metrics of an unfinished epoch, of every rank, so that a run resumed there reports the same."""
+        """Saves the metrics of an unfinished epoch, of every rank, so that a resumed run reports the same values."""
         own = {
             split: {name: meter.metric_state for name, meter in meters.items()}
             for split, meters in self._meters.items()
@@ -195,4 +195,4 @@ class Task(LightningModule, ABC):
 def _restore(meter: Metric, state: Mapping[str, Any]) -> None:
     for name, value in state.items():
         setattr(meter, name, value.to(meter.device) if isinstance(value, Tensor) else value)
-    meter._update_count = 1  # else its `compute` warns that it saw nothing
+    meter._update_count = 1  # otherwise `compute` warns that the metric was never updated

@@ -1,4 +1,4 @@
-"""The variational autoencoder with bits for latent variables, in one stochastic layer or several."""
+"""The variational autoencoder with Bernoulli latent variables, in one stochastic layer or several."""
 
 import math
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from dbp.core import Estimator, Solver, widened
+from dbp.core import Estimator, Solver
 from dbp.errors import UserError
 from dbp.networks import MLP
 from dbp.networks.mlp import Activation
@@ -29,10 +29,10 @@ class VAE(Task):
         p(b_{l-1} | b_l) = Bernoulli(sigmoid(decoder_l(b_l))),   p(b_L) = Bernoulli(sigmoid(prior))
         loss = -ELBO = E_q sum_l -log p(b_{l-1} | b_l) - sum_{l<L} H(q(b_l | b_{l-1})) + KL(q(b_L | b_{L-1}) || p)
 
-    in nats. Entropies and the divergence are exact given what they condition on; only the reconstructions pass through
-    the decisions, so an estimator sees no more noise than there has to be. The networks read bits, and pixels, as -1
-    and 1. In training the decisions are the estimator's. In evaluation, whatever the estimator, they are drawn from q:
-    `elbo` is the bound of fresh samples, in training too, and with several samples `iwae` is the tighter bound
+    in nats. The entropies and the divergence are exact, given the layer below. Only the reconstructions depend on the
+    decisions, which keeps the variance of the gradient low. The networks read bits and pixels as -1 and 1. In training
+    the estimator makes the decisions. In evaluation they are drawn from q, whatever the estimator: `elbo` is the bound
+    with fresh samples (in training too), and with several samples `iwae` is the tighter bound
     log mean_s p(x, b_s) / q(b_s | x).
 
     `linear`: hidden=[]; `two-layer`: layers=2, hidden=[]; `nonlinear`: hidden=[200, 200], activation=tanh.
@@ -42,10 +42,10 @@ class VAE(Task):
     approximation bridges", WCCI 2020, section 4.2.1.
 
     Args:
-        shape: height and width of an image, with values in [0, 1]; the bound is one for 0 and 1 (data.binarise).
+        shape: height and width of an image, with values in [0, 1]; the bound holds for values 0 and 1 (data.binarise).
         latents: bits in each stochastic layer.
         layers: stochastic layers, L.
-        hidden: widths of the hidden layers of every encoder; the decoders have them reversed.
+        hidden: widths of the hidden layers of every encoder; the decoders have the same, reversed.
         activation: of the hidden layers.
         samples: draws from q for each image in evaluation.
     """
@@ -90,15 +90,15 @@ class VAE(Task):
         return {"elbo": Mean()} | ({} if split == "train" or self.samples == 1 else {"iwae": Mean()})
 
     def free_energy(self, below: Tensor, layer: int = 0) -> Tensor:
-        """A bound on -log p(below), as the estimator decides: `[*leading, bits] -> [*leading]`."""
+        """A bound on -log p(below), with the estimator's decisions: `[*leading, bits] -> [*leading]`."""
         theta = self.encoder[layer](_signs(below))
         draw = self.decide(theta)
         nats = losses.bernoulli(self.decoder[layer](_signs(draw.y)), below)  # [*samples, *leading]
         if layer + 1 < len(self.encoder):
             nats = nats + self.free_energy(draw.y, layer + 1)
-            closing = losses.bernoulli(theta, widened(theta).sigmoid()).neg()
+            closing = losses.bernoulli(theta, losses.widened(theta).sigmoid()).neg()
         else:
-            closing = _divergence(widened(theta), self.prior)
+            closing = _divergence(losses.widened(theta), self.prior)
         return mean_to(draw.surrogate(nats), theta.ndim - 1) + closing
 
     def log_weights(self, images: Tensor, samples: int) -> Tensor:
@@ -106,7 +106,7 @@ class VAE(Task):
         below = images.expand(samples, *images.shape)
         total: Tensor | float = 0.0
         for encoder, decoder in zip(self.encoder, self.decoder, strict=True):
-            theta = widened(encoder(_signs(below)))
+            theta = losses.widened(encoder(_signs(below)))
             bits = self.posterior.sample_gibbs(theta).to(images.dtype)
             log_q = self.posterior.log_prob(theta, bits.to(theta.dtype)).sum(-1)
             total = total - losses.bernoulli(decoder(_signs(bits)), below) - log_q
@@ -152,7 +152,7 @@ def _divergence(theta: Tensor, prior: Tensor) -> Tensor:
 
 
 def _tiles(codes: Tensor) -> Tensor:
-    """Bits as a picture, as near to a square as their number allows."""
+    """Bits as a picture, as nearly square as their number allows."""
     bits = codes.shape[-1]
     height = next(h for h in range(math.isqrt(bits), 0, -1) if bits % h == 0)
     return codes.unflatten(-1, (height, -1))
