@@ -52,7 +52,7 @@ class REBAR(Natural):
 
     @property
     def temperature(self) -> float:
-        return self.log_temperature.exp().item()
+        return round(self.log_temperature.double().exp().item(), 6)
 
     @eager  # compiled graphs have no second derivative
     def draw(self, solver: Solver, theta: Tensor, instance: Any, target: Target) -> Draw:

@@ -15,6 +15,7 @@ class Entrywise(nn.Module):
 
     def __init__(self, hidden: int = 16) -> None:
         super().__init__()
+        self.hidden = hidden
         self.layers = nn.Sequential(nn.Linear(2, hidden), nn.Tanh(), nn.Linear(hidden, 1))
 
     def forward(self, x: Tensor) -> Tensor:
