@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from dbp import __version__
 from dbp.audit import command as audit
 from dbp.components import catalog
-from dbp.config import KEYS, changes, compose, import_paths, located, to_yaml, validate
+from dbp.config import KEYS, changes, import_paths, located, over, read, to_yaml, validate
 from dbp.errors import Echo, Stopped, UserError, in_short
 from dbp.gallery import command as gallery
 from dbp.native import loader
@@ -158,13 +158,13 @@ def _epilog() -> str:
 def _stage(stage: str, files: list[str], overrides: list[str], print_config: bool) -> int:
     from dbp.runs.folder import find_checkpoint
 
-    given = compose(files, overrides)
-    where = located(given)
+    given = read(files, overrides)
+    where = located(over(given))
     checkpoint = None if print_config and where["ckpt_path"] is None else find_checkpoint(where, stage)
     base = config_in(checkpoint) if checkpoint else {}
-    if checkpoint and not base and given["task"] is None:
+    if checkpoint and not base and given.get("task") is None:
         raise UserError(f"ckpt_path={checkpoint}: not written by dbp (no configuration in it); give a --config as well")
-    config = validate(compose(files, overrides, None if files else base))
+    config = validate(over(given, None if files else base))
     if print_config:
         print(to_yaml(config), end="")
         return 0

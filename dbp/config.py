@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from dbp.errors import UserError
 from dbp.registry.catalog import Catalog, merge
 from dbp.registry.names import IMPORT_PATH, did_you_mean
 from dbp.registry.signature import NONE, Signature, Type, signature
+from dbp.registry.words import Keys, resolve, unresolved
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ KEYS = {
     "output": Key("the .npz file that predict writes"),
 }
 TEXT = [name for name, key in KEYS.items() if key.form == "str" and not key.kind and name != "trainer"]
+WORDS = Keys(KEYS, TEXT, flags=("--config", "--print_config"))
 OWNED = {
     "callbacks": "a key of its own, next to trainer",
     "logger": "set by the key loggers, next to trainer",
@@ -75,65 +76,39 @@ def read_file(path: str) -> dict[str, Any]:
     if not isinstance(layer, dict):
         raise UserError(f"--config {path}: expected a mapping at the top level, got a {type(layer).__name__}")
     for key in layer:
-        _check_key(key, f"--config {path}")
+        WORDS.check(key, f"--config {path}")
     return layer
 
 
-def read_overrides(tokens: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
-    """`a.b=1`, `--a.b=1` and `--a.b 1` mean the same; the value is YAML, or plain text for paths and names of runs.
-
-    Names of components come first, the outer before the inner, wherever they were written: a name drops the options of
-    another.
-    """
-    rest, found = list(tokens), []
-    while rest:
-        token = rest.pop(0)
-        text = token.removeprefix("--")
-        if token.startswith("--") and "=" not in token and rest and not rest[0].startswith("--"):
-            text += f"={rest.pop(0)}"
-        name, equals, value = text.partition("=")  # the first one only: checkpoints are called epoch=0.ckpt
-        keys = name.split(".")
-        _check_key(keys[0], repr(token), extra=["--config", "--print_config"] if token.startswith("--") else [])
-        if not equals or "" in keys:
-            raise UserError(f"{token!r}: an override is written {keys[0]}=VALUE or {keys[0]}.option=VALUE")
-        layer: Any = value if name in TEXT and value != "null" else _read_value(value, token)
-        named = isinstance(layer, str) or (isinstance(layer, dict) and "name" in layer)
-        depth = len(keys) - (keys[-1] == "name") if named else math.inf  # a null after options still removes them
-        for key in reversed(keys):
-            layer = {key: layer}
-        found.append((depth, token, layer))
-    return [(token, layer) for _, token, layer in sorted(found, key=lambda word: word[0])]
-
-
-def _read_value(text: str, token: str) -> Any:
-    try:
-        return OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[index, call-overload]
-    except Exception as error:  # OmegaConf lets through what its YAML and interpolation grammars raise
-        raise UserError(f"{token!r}: {' '.join(str(error).split())}") from error
-
-
-def _check_key(key: object, where: str, extra: Sequence[str] = ()) -> None:
-    if key not in KEYS:
-        word = f"--{key}" if extra else key
-        hint = did_you_mean(key, KEYS) or did_you_mean(word, extra)
-        raise UserError(f"{where}: there is no key {key!r}.{hint}\n  keys: {', '.join(KEYS)}")
-
-
-def compose(files: Sequence[str], overrides: Sequence[str], base: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Defaults < `base` (a checkpoint's configuration) < files in order < overrides in order; not yet validated.
+def read(files: Sequence[str], overrides: Sequence[str]) -> dict[str, Any]:
+    """The files in order, then the overrides in order, merged: what the command line gives.
 
     Raises:
-        UserError: what cannot be read, an unknown key, or an import path (`module:Class`) that only `base` names.
+        UserError: a file or a word that cannot be read, or an unknown key.
     """
     given: dict[str, Any] = {}
-    for layer in [*map(read_file, files), *(layer for _, layer in read_overrides(overrides))]:
+    for layer in map(read_file, files):
         given = merge(given, layer)
+    return WORDS.read(overrides, over=given)
+
+
+def over(given: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Defaults < `base` (a checkpoint's configuration) < what was given; not yet validated.
+
+    Raises:
+        UserError: an import path (`module:Class`) that only `base` names.
+    """
     config = {name: key.default for name, key in KEYS.items()}
     if base:
         config = {**config, **carried(base)}
         for path in sorted(import_paths(config) - import_paths(given)):
             _refuse(path, merge(config, given))
     return merge(config, given)
+
+
+def compose(files: Sequence[str], overrides: Sequence[str], base: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Defaults < `base` < files in order < overrides in order; not yet validated. See `read` and `over`."""
+    return over(read(files, overrides), base)
 
 
 def _refuse(path: str, config: Mapping[str, Any]) -> None:
@@ -159,16 +134,11 @@ def located(config: Mapping[str, Any]) -> dict[str, Any]:
         loose = OmegaConf.create(dict(config))
         found = {name: OmegaConf.select(loose, name) for name in ("run", "ckpt_path", root)}
     except (OmegaConfBaseException, RecursionError) as error:
-        raise _unresolved(error) from error
+        raise unresolved(error) from error
     return {
         **{name: None if v is None else str(v) for name, v in found.items()},
         "trainer": {"default_root_dir": found[root]},
     }
-
-
-def _unresolved(error: Exception) -> UserError:
-    key, text = getattr(error, "full_key", None), str(error).splitlines()[0]
-    return UserError(f"{key}: {text}" if key else text)
 
 
 def validate(config: Mapping[str, Any], catalog: Catalog = shipped) -> dict[str, Any]:
@@ -180,12 +150,11 @@ def validate(config: Mapping[str, Any], catalog: Catalog = shipped) -> dict[str,
     missing = [name for name, key in KEYS.items() if key.required and config.get(name) in (None, "???")]
     if missing:
         raise UserError(f"no {', no '.join(missing)}: give a --config that has it, or {missing[0]}=NAME")
-    completed = _complete(config, catalog)  # first with defaults, so that ${data.batch_size} finds one
-    try:
-        resolved: Any = OmegaConf.to_container(OmegaConf.create(completed), resolve=True)
-    except (OmegaConfBaseException, RecursionError) as error:
-        raise _unresolved(error) from error
-    plain = _complete(resolved, catalog)
+    complete = {name: _complete(name, key, config[name], catalog) for name, key in KEYS.items()}
+    plain = resolve(complete)  # with the defaults, so that ${data.batch_size} finds one
+    for name, key in KEYS.items():
+        if plain[name] != complete[name]:  # an interpolation, which passed unchecked
+            plain[name] = _complete(name, key, plain[name], catalog)
     if not _mentions_seed(config["data"]):
         plain["data"].pop("seed", None)  # it follows `seed`, in this run and in those made from its configuration
     return plain
@@ -195,11 +164,7 @@ def _mentions_seed(data: Any) -> bool:
     return isinstance(data, Mapping) and "seed" in data
 
 
-def _complete(config: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
-    return {name: _complete_key(name, key, config[name], catalog) for name, key in KEYS.items()}
-
-
-def _complete_key(name: str, key: Key, value: Any, catalog: Catalog) -> Any:
+def _complete(name: str, key: Key, value: Any, catalog: Catalog) -> Any:
     if name == "trainer":
         return _trainer(value, catalog)
     if key.kind and key.many:

@@ -33,7 +33,7 @@ ROOMS = {
     "solvers": ["core", "errors", "native", "noises", "scores", "shapes"],
     "audit": ["components", "core", "errors", "noises", "registry", "shapes", "solvers"],
     "compat": ["core", "errors", "estimators", "gradients", "noises", "scores", "solvers"],
-    "gallery": ["components", "config", "errors", "registry", "solvers"],
+    "gallery": ["components", "errors", "registry", "solvers"],
     "runs": ["components", "config", "data", "dbp", "errors", "registry", "solvers", "tasks"],
     "testing": ["components", "core", "data", "errors", "scores", "shapes", "solvers", "tasks"],
     "cli": ["audit", "components", "config", "dbp", "errors", "gallery", "native", "registry", "runs", "templates"],

@@ -5,13 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from dbp.components import catalog
 from dbp.errors import UserError
-from dbp.registry import did_you_mean
+from dbp.registry.words import Keys, resolve
 
 HELP = """
   solver=one_hot        with options: solver=top_k solver.k=3
@@ -39,7 +35,8 @@ class Settings:
 
 
 _COUNTS = {"thetas": 3, "draws": 50_000, "tuning": 200, "seed": 0}
-_KEYS = ("solver", "estimator", "noise", "n", "shape", *_COUNTS, "output")
+_DEFAULTS = {"solver": "one_hot", "estimator": None, "noise": "gumbel", "n": None, "shape": None, **_COUNTS}
+_WORDS = Keys((*_DEFAULTS, "output"), text=("output",))
 
 
 def run(words: Sequence[str]) -> int:
@@ -73,45 +70,23 @@ def read(words: Sequence[str]) -> Settings:
     Raises:
         UserError: an unknown key, name or option, or a value of the wrong type.
     """
-    given = _parse(words)
-    for key in given:
-        if key not in _KEYS:
-            raise UserError(f"audit: there is no key {key!r}.{did_you_mean(key, _KEYS)}\n  keys: {', '.join(_KEYS)}")
-    counts = {key: _count(key, given.get(key, default)) for key, default in _COUNTS.items()}
-    shape, n = given.get("shape"), given.get("n")
+    given = resolve(_WORDS.read(words, over=_DEFAULTS))
+    counts = {key: _count(key, given[key]) for key in _COUNTS}
+    shape, n = given["shape"], given["n"]
     if shape is not None and not (isinstance(shape, list) and shape):
         raise UserError(f"audit: shape is a list, as shape=[3,3], got {shape!r}")
-    output = Path(str(given.get("output", "audit")))
+    output = Path(given.get("output") or "audit")
     if not output.parent.is_dir():
         raise UserError(f"audit: output={output}: there is no folder {output.parent}")
     return Settings(
-        catalog.complete("solver", given.get("solver", "one_hot")),
-        _estimators(given.get("estimator")),
-        catalog.complete("noise", given.get("noise", "gumbel")),
+        catalog.complete("solver", given["solver"]),
+        _estimators(given["estimator"]),
+        catalog.complete("noise", given["noise"]),
         None if n is None else _count("n", n),
         None if shape is None else tuple(_count("shape", size) for size in shape),
         counts,
         output,
     )
-
-
-def _parse(words: Sequence[str]) -> dict[str, Any]:
-    for word in words:
-        if "=" not in word:
-            raise UserError(f"audit: {word!r}: what is to be audited is said by KEY=VALUE\n  keys: {', '.join(_KEYS)}")
-    ordered = sorted(words, key=lambda word: word.partition("=")[0].count("."))  # names before their options
-    try:
-        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([_named(word.removeprefix("--")) for word in ordered]))
-    except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
-        raise UserError(f"audit: {' '.join(str(error).split())}") from error
-    assert isinstance(parsed, dict)
-    return {str(key): value for key, value in parsed.items()}
-
-
-def _named(word: str) -> str:
-    """`solver=top_k` as `solver.name=top_k`, so that `solver.k=3` adds to it."""
-    key, _, value = word.partition("=")
-    return f"{key}.name={value}" if key in ("solver", "noise") and not value.startswith("{") else word
 
 
 def _estimators(given: Any) -> dict[str, Mapping[str, Any]]:

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from dbp.components import catalog
-from dbp.config import read_overrides
 from dbp.errors import UserError
 from dbp.gallery.examples import EXAMPLES, Example
-from dbp.registry.catalog import merge
+from dbp.registry.words import Keys, resolve
 
 USAGE = "dbp plot solver NAME [solver.OPTION=VALUE ...] [output=FILE.png]"
+_WORDS = Keys(("solver", "output"), text=("output",))
 
 
 def run(name: str, words: Sequence[str]) -> int:
@@ -39,17 +39,13 @@ def run(name: str, words: Sequence[str]) -> int:
 
 def read(name: str, words: Sequence[str], example: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
     """The solver's complete options, those of the example beneath those given, and the file; imports no torch."""
-    given: dict[str, Any] = {}
-    for token, layer in read_overrides(words):
-        if not layer.keys() <= {"solver", "output"}:
-            raise UserError(f"plot: {token!r}: it takes options of the solver and the output\n  usage: {USAGE}")
-        given = merge(given, layer)
-    options = given.get("solver", {})
-    if not isinstance(options, Mapping) or "name" in options:
-        raise UserError(f"plot: the solver is named once, and has options after a dot\n  usage: {USAGE}")
+    given = resolve(_WORDS.read(words, over={"solver": {"name": name}}))
+    options = given["solver"]
+    if not isinstance(options, Mapping) or options.get("name") != name:
+        raise UserError(f"plot: the solver is {name!r} already; give its options, as solver.OPTION=VALUE")
     output = Path(given.get("output") or f"solver_{name.replace(':', '_')}.png")
     if not output.parent.is_dir():
         raise UserError(f"plot: output={output}: there is no folder {output.parent}")
     if output.suffix != ".png":
         raise UserError(f"plot: output={output}: pictures are PNG files")
-    return catalog.complete("solver", {**example, **options, "name": name}), output
+    return catalog.complete("solver", {**example, **options}), output

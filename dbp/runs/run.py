@@ -18,7 +18,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from dbp import errors
 from dbp.components import catalog
-from dbp.config import carried, compose
+from dbp.config import carried, over
 from dbp.errors import UserError
 from dbp.registry.signature import signature
 from dbp.runs import folder, loggers, messages
@@ -118,7 +118,7 @@ def load(path: str | os.PathLike[str]) -> Task:
     held = held if isinstance(held, dict) else {}
     if not base and not held.keys() & {"task", *hparams.PARTS}:
         raise UserError(f"{path} was not written by dbp: it holds no configuration")
-    task = build_task(compose([], [], base)) if base else hparams.build(held, Task)
+    task = build_task(over({}, base)) if base else hparams.build(held, Task)
     with messages.in_users_words():
         task.load_state_dict(AtomicCheckpointIO().load_checkpoint(path)["state_dict"])
     return task.eval()

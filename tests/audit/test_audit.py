@@ -285,6 +285,11 @@ def test_a_name_may_stand_after_its_options(solver):
     assert read(["solver.k=2", solver]).solver == read([solver, "solver.k=2"]).solver == {"name": "top_k", "k": 2}
 
 
+@pytest.mark.parametrize("words", [["--solver=top_k", "--solver.k", "3"], ["solver={name: top_k}", "solver.k=${n}"]])
+def test_words_mean_what_they_mean_to_every_command(words):
+    assert read([*words, "n=3"]).solver == {"name": "top_k", "k": 3}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -294,10 +299,11 @@ def test_a_name_may_stand_after_its_options(solver):
         (["estimator={name: imle, la: 2}"], r"no option 'la'"),
         (["sover=top_k"], r"no key 'sover'. Did you mean 'solver'"),
         (["top_k"], r"KEY=VALUE"),
+        (["n=${m}"], r"n: Interpolation key 'm' not found"),
         (["draws=1"], r"draws is a whole number, at least 2, got 1"),
         (["shape=3"], r"shape is a list"),
         (["output=nowhere/audit"], r"no folder nowhere"),
-        (["estimator={"], r"audit: "),
+        (["estimator={"], r"'estimator={': while parsing"),
     ],
 )
 def test_wrong_words_are_explained(words, message):

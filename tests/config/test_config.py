@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dbp.cli import main
 from dbp.config import KEYS, compose, import_paths, read_file, to_yaml, validate
 from dbp.errors import UserError
 
@@ -78,6 +79,21 @@ def test_null_removes_what_was_given_before() -> None:
     words = ["callbacks.monitor.every_n_steps=2", "callbacks.monitor=null"]
     assert "monitor" not in complete(*words)["callbacks"]
     assert "monitor" in complete(*reversed(words))["callbacks"]
+
+
+def test_the_module_of_a_class_may_have_dots() -> None:
+    name = "pytorch_lightning.callbacks:EarlyStopping"
+    config = complete(f"callbacks.{name}.monitor=val/loss", f"callbacks.{name}={{patience: 2}}")
+    assert config["callbacks"][name] == {"monitor": "val/loss", "patience": 2}
+    assert import_paths(config) == {name}
+
+
+def test_files_are_read_once_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.yaml").write_text("task: slots\nsolver: one_hot\nestimator: imle\ndata: slots\n")
+    times = []
+    monkeypatch.setattr("dbp.config.read_file", lambda path: times.append(path) or read_file(path))
+    assert main(["fit", "--config", str(tmp_path / "a.yaml"), "--print_config"]) == 0
+    assert len(times) == 1
 
 
 def test_of_two_names_the_last_wins_and_has_the_options() -> None:
