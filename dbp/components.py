@@ -73,6 +73,13 @@ estimators = Registry(
         "contrastive": "dbp.estimators:Contrastive",
         "ranking": "dbp.estimators:Ranking",
     },
+    former={
+        "smooth_sort": "it is a relaxation of the solver now; write solver={name: sort, relaxation: neural_sort} (or "
+        "permutahedron, soft_sort, network) with estimator=straight_through, or gumbel_softmax to train on relaxed "
+        "values",
+        "sparse": "it is a relaxation of the solver now; write solver={name: one_hot, relaxation: entmax} (or top_k) "
+        "with estimator=straight_through, or gumbel_softmax to train on relaxed values",
+    },
 )  # fmt: skip
 noises = Registry(
     "noise", "noises", "dbp.core:Noise",

@@ -67,6 +67,7 @@ class Registry:
         hidden: parameters of their constructors that are not options.
         sparse: whether a complete configuration leaves unset options out (classes of others, with many).
         factory: "module:Class" of the factory that is built, `factory(cls, **options)`; its own options join them.
+        former: names that built-ins had once, each with the sentence that says what to write instead.
     """
 
     def __init__(
@@ -78,11 +79,12 @@ class Registry:
         hidden: Iterable[str] = (),
         sparse: bool = False,
         factory: str | None = None,
+        former: Mapping[str, str] | None = None,
     ) -> None:
         self.kind, self.plural, self.base, self.group = kind, plural, base, f"dbp.{plural}"
         self.hidden, self.sparse = frozenset(hidden), sparse
         self.factory = Claim("", factory, BUILTIN) if factory else None
-        self._builtins, self._local = dict(builtins), dict[str, Claim]()
+        self._builtins, self._local, self.former = dict(builtins), dict[str, Claim](), dict(former or {})
 
     @cached_property
     def _plugins(self) -> list[Claim]:
@@ -108,6 +110,8 @@ class Registry:
                 raise UserError(f"{self.kind} {name!r}: a class of your own is named 'module:Class'")
             return Claim(name, name, "import path")
         claims = self.claims().get(name, [])
+        if not claims and name in self.former:
+            raise UserError(f"the {self.kind} {name!r} is gone: {self.former[name]}")
         if not claims:
             raise UserError(
                 f"unknown {self.kind} {name!r}.{did_you_mean(name, self.claims())}\n"

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from dbp.components import catalog, estimators
 from dbp.errors import UserError
 from dbp.registry import Registry
 from dbp.registry.catalog import Catalog, merge
+from dbp.registry.names import BUILTIN
 from dbp.registry.signature import signature, signature_of_class
+from dbp.runs.run import load
 
 BUILTINS = [(kind, name) for kind, registry in catalog.items() for name in registry.claims()]
 
@@ -151,6 +154,50 @@ def test_whole_numbers_are_integers(given: float, kept: int) -> None:
     complete = catalog.complete("estimator", {"name": "imle", "samples": given})
     assert complete["samples"] == kept
     assert type(complete["samples"]) is int
+
+
+@pytest.fixture
+def renamed(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The start of the message about an estimator that has a different name now."""
+    monkeypatch.setitem(estimators.former, "old_imle", "write estimator=imle")
+    return "the estimator 'old_imle' is gone: write estimator=imle"
+
+
+@pytest.mark.parametrize("word", ["estimator=old_imle", "estimator={name: old_imle, lam: 3}", "--config=old.yaml"])
+def test_a_former_name_says_what_to_write_instead(
+    renamed: str, word: str, dbp: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("old.yaml").write_text("estimator: {name: old_imle}\n")
+    assert dbp("fit", "task=slots", "solver=one_hot", "data=slots", word) == 2
+    assert capsys.readouterr().err == f"dbp: error: {renamed}\n"
+
+
+def test_a_former_name_is_no_suggestion_and_has_no_options(renamed: str) -> None:
+    for ask in (estimators.signature, estimators.get, lambda name: catalog.build("estimator", name)):
+        with pytest.raises(UserError, match=f"^{renamed}$"):
+            ask("old_imle")
+    assert "old_imle" not in estimators.claims()
+
+
+def test_a_checkpoint_that_has_a_former_name_says_so(
+    renamed: str, dbp: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as before:
+        before.setitem(estimators._builtins, "old_imle", "dbp.estimators:IMLE")
+        small = ["data.size=20", "task.hidden=[4]", "trainer.max_epochs=1", "trainer.accelerator=cpu", "run=r"]
+        assert dbp("fit", "task=slots", "solver=one_hot", "estimator=old_imle", "data=slots", *small) == 0
+    path = "lightning_logs/r/checkpoints/last.ckpt"
+    assert dbp("test", f"ckpt_path={path}") == 2
+    assert renamed in capsys.readouterr().err
+    with pytest.raises(UserError, match=renamed):
+        load(path)
+    assert dbp("test", f"ckpt_path={path}", "estimator=imle") == 0
+
+
+@pytest.mark.xfail(reason="smooth_sort and sparse are still built in", strict=True)
+def test_former_names_are_free() -> None:
+    registry = estimators
+    assert not registry.former.keys() & {n for n, c in registry.claims().items() if c[0].source == BUILTIN}
 
 
 @pytest.fixture
