@@ -60,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0; 2 for what the user can put right; 128 + its number after a signal (Ctrl-C 130, SIGTERM 143).
     """
+    if argv is None:
+        _find_modules_here()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         with in_short():
@@ -84,6 +86,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # dbp list | head
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return 0
+
+
+def _find_modules_here() -> None:
+    """Lets `module:Class` name modules of the current folder when dbp is started as a script, too.
+
+    `python -m dbp` puts the folder first. Here it comes last: a checkout of dbp in it must not replace an installed one
+    in the processes that this one starts.
+    """
+    here = os.getcwd()
+    if not getattr(sys.flags, "safe_path", False) and not {"", here} & set(sys.path):
+        sys.path.append(here)
 
 
 def _again(arguments: list[str], checkpoint: Path) -> str:

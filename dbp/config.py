@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,16 +92,18 @@ def read(files: Sequence[str], overrides: Sequence[str]) -> dict[str, Any]:
     return WORDS.read(overrides, over=given)
 
 
-def over(given: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def over(
+    given: Mapping[str, Any], base: Mapping[str, Any] | None = None, trusted: Collection[str] = ()
+) -> dict[str, Any]:
     """Defaults < `base` (a checkpoint's configuration) < what was given; not yet validated.
 
     Raises:
-        UserError: an import path (`module:Class`) that only `base` names.
+        UserError: an import path (`module:Class`) that only `base` names, and that is not among those `trusted`.
     """
     config = {name: key.default for name, key in KEYS.items()}
     if base:
         config = {**config, **carried(base)}
-        for path in sorted(import_paths(config) - import_paths(given)):
+        for path in sorted(import_paths(config) - import_paths(given) - set(trusted)):
             _refuse(path, merge(config, given))
     return merge(config, given)
 
@@ -115,7 +117,7 @@ def _refuse(path: str, config: Mapping[str, Any]) -> None:
     if path in import_paths(config):
         raise UserError(
             f"the checkpoint names {path!r}, which is no registered component: code that a file names is not run\n"
-            f"  if you trust it, name it yourself, on the command line or in a --config"
+            f"  if you trust it, name it on the command line, in a --config, or as dbp.load(path, trust=[{path!r}])"
         )
 
 

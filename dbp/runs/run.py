@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,21 +104,26 @@ def predict(config: Mapping[str, Any], checkpoint: Path) -> Result:
     return Result()
 
 
-def load(path: str | os.PathLike[str]) -> Task:
+def load(path: str | os.PathLike[str], trust: Iterable[type | str] = ()) -> Task:
     """The trained task in a checkpoint, in eval mode on the CPU.
 
     Only plain data and tensors are read, and only registered components are built: a checkpoint cannot run code.
 
+    Args:
+        path: the checkpoint.
+        trust: classes of your own that it may name too, themselves or as "module:Class".
+
     Raises:
-        UserError: the file is no checkpoint of dbp, or asks for more.
+        UserError: the file is no checkpoint of dbp, or names a class that is neither registered nor trusted.
     """
+    trusted = [entry if isinstance(entry, str) else f"{entry.__module__}:{entry.__qualname__}" for entry in trust]
     path = Path(path)
     verify(path)
     base, held = config_in(path), read_plain(path).get("hyper_parameters")
     held = held if isinstance(held, dict) else {}
     if not base and not held.keys() & {"task", *hparams.PARTS}:
         raise UserError(f"{path} was not written by dbp: it holds no configuration")
-    task = build_task(over({}, base)) if base else hparams.build(held, Task)
+    task = build_task(over({}, base, trusted)) if base else hparams.build(held, Task, trust=trusted)
     with messages.in_users_words():
         task.load_state_dict(AtomicCheckpointIO().load_checkpoint(path)["state_dict"])
     return task.eval()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from dbp.cli import main
-from dbp.errors import Stopped
+from dbp.errors import Stopped, UserError
 
 GIVEN = ["task=slots", "solver=one_hot", "estimator=imle", "data=slots"]
 FILES = {
@@ -269,6 +269,44 @@ def test_a_checkpoint_loads_in_python(dbp: Any) -> None:
     assert all(task.state_dict()[key].equal(value) for key, value in weights("r").items())
     header = torch.load(path, weights_only=True)["dbp"]
     assert header["config"]["estimator"]["name"] == "imle"
+
+
+OWN = """
+import dbp
+
+class Mine(dbp.estimators.Identity):
+    pass
+"""
+
+
+def test_own_classes_load_if_they_are_trusted(dbp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dbp.runs.run import load
+
+    Path("own_estimator.py").write_text(OWN)
+    monkeypatch.syspath_prepend(os.getcwd())
+    assert dbp("fit", *RUN, "estimator=own_estimator:Mine", "run=r", "trainer.max_epochs=1") == 0
+    path = "lightning_logs/r/checkpoints/last.ckpt"
+    with pytest.raises(UserError, match=r"dbp.load\(path, trust=\['own_estimator:Mine'\]\)"):
+        load(path)
+    with pytest.raises(UserError, match="the checkpoint names 'own_estimator:Mine'"):
+        load(path, trust=["own_estimator:Other"])
+    import own_estimator
+
+    for trust in (["own_estimator:Mine"], [own_estimator.Mine]):
+        assert type(load(path, trust=trust).estimator) is own_estimator.Mine
+
+
+@pytest.mark.parametrize("start", [["-m", "dbp"], ["bin/dbp"]])
+def test_modules_of_the_current_folder_are_found(tmp_path: Path, start: list[str]) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "dbp").write_text("import sys; from dbp.cli import main; sys.exit(main())")  # as pip writes it
+    (tmp_path / "own_estimator.py").write_text(OWN)
+    line = ["fit", "task=slots", "solver=one_hot", "data=slots", "estimator=own_estimator:Mine", "--print_config"]
+    done = subprocess.run(
+        [sys.executable, *start, *line], cwd=tmp_path, env=_environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "name: own_estimator:Mine" in done.stdout
 
 
 def test_a_run_is_not_overwritten(dbp: Any, capsys: pytest.CaptureFixture[str]) -> None:
