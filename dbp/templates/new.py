@@ -69,7 +69,7 @@ def _files(kind: str, module: str) -> dict[str, str]:
         "README.md": "README.md",
         ".gitignore": "gitignore",
         ".github/workflows/test.yml": "test.yml",
-        f"{module}.py": f"{kind}.py",
+        f"src/{module}.py": f"{kind}.py",
         f"tests/test_{module}.py": f"test_{kind}.py",
     }
 

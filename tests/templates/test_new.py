@@ -66,7 +66,7 @@ def test_a_package_is_complete(packages):
         "README.md",
         ".gitignore",
         ".github/workflows/test.yml",
-        "dbp_made_noise.py",
+        "src/dbp_made_noise.py",
         "tests/test_dbp_made_noise.py",
     }
     for kind in KINDS:
@@ -88,7 +88,7 @@ def test_the_code_is_formatted_and_clean(packages):
 
 def test_pytest_names_the_fault_of_a_plugin(tmp_path):
     new_plugin("dbp-faulty", "noise", tmp_path)
-    module = tmp_path / "dbp_faulty.py"
+    module = tmp_path / "src" / "dbp_faulty.py"
     module.write_text(module.read_text().replace("math.log(2 * self.scale)", "math.log(self.scale)"))
     info = tmp_path / "dbp_faulty-0.1.0.dist-info"
     info.mkdir()
@@ -96,6 +96,7 @@ def test_pytest_names_the_fault_of_a_plugin(tmp_path):
     (info / "entry_points.txt").write_text("[dbp.noises]\nfaulty = dbp_faulty:Faulty\nnormal = dbp_faulty:Faulty\n")
     shutil.rmtree(tmp_path / "tests")
     (tmp_path / "pyproject.toml").unlink()
+    module.rename(tmp_path / "dbp_faulty.py")
     pytest_ = ["-m", "pytest", "-q", "-p", "dbp.testing.plugin", "-p", "no:cacheprovider", "--dbp-plugin", "dbp_faulty"]
     done = python(*pytest_, path=tmp_path, cwd=tmp_path)
     assert done.returncode == 1
@@ -154,10 +155,35 @@ def test_nothing_is_overwritten(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
 
 
+def test_a_package_in_the_current_folder_can_be_installed_and_named(tmp_path):
+    """The name of the package is also that of its folder, which Python could take for a namespace package."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
+    environment = tmp_path / "env" / "bin" / "python"
+    site = subprocess.check_output(
+        [environment, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
+    )
+    ours = [str(ROOT), *(path for path in sys.path if path.endswith("-packages"))]
+    Path(site.strip(), "ours.pth").write_text("\n".join(ours))
+
+    def line(*words):
+        done = subprocess.run([*map(str, words)], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    line(environment, "-m", "dbp", "new", "plugin", "mine")
+    pip = [environment, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--no-build-isolation"]
+    line(*pip, "--disable-pip-version-check", "-e", "mine")
+    (tmp_path / "dbp").write_text("import sys; from dbp.cli import main; sys.exit(main())")
+    fit = ["fit", "task=slots", "solver=one_hot", "estimator=mine", "data=slots", "data.size=64", "trainer.max_epochs=1"]
+    assert "run: " in line(environment, "-m", "dbp", *fit)
+    assert "name: mine" in line(environment, "dbp", *fit, "--print_config")
+    assert "mine:Mine" in line(environment, "-m", "dbp", "list", "estimator", "--check")
+
+
 def test_the_command_writes_a_package(tmp_path, capsys):
     assert main(["new", "plugin", "dbp-mine", "--kind=noise", f"--folder={tmp_path / 'mine'}"]) == 0
     assert "pip install -e" in capsys.readouterr().out
-    assert (tmp_path / "mine" / "dbp_mine.py").exists()
+    assert (tmp_path / "mine" / "src" / "dbp_mine.py").exists()
     assert main(["new", "plugin", "dbp-mine", "--kind=noise", f"--folder={tmp_path / 'mine'}"]) == 2
     assert "nothing is overwritten" in capsys.readouterr().err
     assert main(["new", "plugin", "dbp-mine", "more"]) == 2
