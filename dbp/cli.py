@@ -19,7 +19,8 @@ from dbp.config import KEYS, changes, import_paths, located, over, read, to_yaml
 from dbp.errors import Echo, Stopped, UserError, in_short
 from dbp.gallery import command as gallery
 from dbp.native import loader
-from dbp.registry.names import BUILTIN, Claim, Registry, did_you_mean
+from dbp.registry.listing import describe, rows, show
+from dbp.registry.names import did_you_mean
 from dbp.runs.checkpoints import config_in
 from dbp.templates.new import KINDS, new_plugin
 
@@ -31,20 +32,29 @@ STAGES = {
 }
 COMMANDS = [*STAGES, "list", "audit", "plot", "new"]
 RULES = """
-overrides are KEY=VALUE, KEY.OPTION=VALUE, or the same with two dashes; the value is YAML.
-  defaults < the configuration in ckpt_path (without --config) < files in order < overrides in order
-  names of components take effect before options, wherever they stand; of two for one key the last wins
-  naming another component drops the old one's options; naming the same one keeps them
-  ${key.option} stands for another value, ${oc.env:NAME} for an environment variable
+overrides are KEY=VALUE, KEY.OPTION=VALUE, or the same with two dashes;
+the value is YAML.
+  defaults < the configuration in ckpt_path (without --config) < files in order
+    < overrides in order
+  names of components take effect before options, in whatever order they come;
+    of two names for one key the last wins
+  naming a different component drops the old one's options; naming the same one
+    keeps them
+  ${key.option} stands for the value of another option, ${oc.env:NAME} for an
+    environment variable
 
 examples
   dbp fit --config FILE estimator=identity trainer.max_epochs=3
-  dbp fit --config FILE run=NAME ckpt_path=last    starts the run, and goes on when given again
-  dbp fit ckpt_path=lightning_logs/version_0/checkpoints/last.ckpt trainer.max_epochs=20
-      goes on in version_0; with run=NAME, in a folder of its own. What the command line changes is what runs,
-      options of the optimizer too; the optimizer's name cannot change
+  dbp fit --config FILE run=NAME ckpt_path=last
+      starts the run, or resumes it when the command is given again
+  dbp fit ckpt_path=lightning_logs/version_0/checkpoints/last.ckpt \\
+          trainer.max_epochs=20
+      resumes in version_0; with run=NAME, in a folder of its own. Changes on
+      the command line take effect, those of the optimizer's options too; its
+      name cannot change
   dbp test ckpt_path=lightning_logs/version_0/checkpoints/last.ckpt
-  dbp list estimator imle                          the options of a component
+  dbp list estimator imle
+      the options of a component
 """
 
 
@@ -160,12 +170,12 @@ def _parser() -> Parser:
 
 
 def _epilog() -> str:
-    lines = ["keys:"]
+    table = []
     for name, key in KEYS.items():
-        lines.append(f"  {name:<11}{key.help}")
+        table.append((name, key.help))
         if key.kind:
-            lines.append(f"  {'':<11}  {', '.join(catalog[key.kind].claims())}")
-    return "\n".join(lines) + "\n" + RULES
+            table.append(("", ", ".join(catalog[key.kind].claims())))
+    return f"keys:\n{rows(table)}\n{RULES}"
 
 
 def _stage(stage: str, files: list[str], overrides: list[str], print_config: bool) -> int:
@@ -255,10 +265,15 @@ def _list(kind: str | None, names: list[str], check: bool) -> int:
     if len(names) > 1 or (names and names[0].startswith("-")):
         raise UserError(f"unexpected {names[-1]!r}; usage: dbp list [KIND [NAME]] [--check]")
     if kind and names:
-        print(_describe(kinds[kind], names[0]))
+        running = f"\n\nkernels: {loader.status()}" if kinds[kind].kind == "solver" else ""
+        print(describe(kinds[kind], names[0]) + running)
         return 0
-    failures = [_show(registry, check) for registry in ([kinds[kind]] if kind else catalog.values())]
-    return 1 if sum(failures) else 0
+    failed = 0
+    for registry in [kinds[kind]] if kind else catalog.values():
+        text, failures = show(registry, check, f"; kernels: {loader.status()}" if registry.kind == "solver" else "")
+        print(text)
+        failed += failures
+    return 1 if failed else 0
 
 
 def _new(name: str, kind: str, folder: str | None, rest: list[str]) -> int:
@@ -267,34 +282,3 @@ def _new(name: str, kind: str, folder: str | None, rest: list[str]) -> int:
     root = _short(new_plugin(name, kind, folder))
     print(f"{root}: a package with a component that works; try\n  pip install -e {root} && pytest {root}")
     return 0
-
-
-def _describe(registry: Registry, name: str) -> str:
-    claim, signature = registry.claim(name), registry.signature(name)
-    options = [f"  {option}" for option in signature.options.values()] or ["  none"]
-    lines = [f"{registry.kind} {name}  ({claim.value}, {claim.source})", "", signature.doc or "(no docstring)", ""]
-    running = ["", f"kernels: {loader.status()}"] if registry.kind == "solver" else []
-    return "\n".join([*lines, "options:", *options, *running])
-
-
-def _show(registry: Registry, check: bool) -> int:
-    """Prints one kind; returns how many of its components fail."""
-    failures = 0
-    running = f"; kernels: {loader.status()}" if registry.kind == "solver" else ""
-    print(f"{registry.plural}  (entry points: {registry.group}{running})")
-    for name, claims in registry.claims().items():
-        for claim in claims:
-            print(f"  {name:<21} {claim.source:<21} {claim.value}{_clash(claim, claims)}")
-        try:
-            if check:
-                registry.get(name)
-        except UserError as error:
-            failures += 1
-            print("    " + str(error).replace("\n", "\n    "))
-    return failures
-
-
-def _clash(claim: Claim, claims: list[Claim]) -> str:
-    if len(claims) == 1 or claim.source == BUILTIN:
-        return ""
-    return "  ignored: a built-in name" if claims[0].source == BUILTIN else f"  claimed {len(claims)} times"

@@ -33,23 +33,23 @@ class Key:
 
 
 KEYS = {
-    "task": Key("what is trained: a name, or {name: ..., option: ...}", "task", required=True),
-    "solver": Key("the discrete function inside, likewise", "solver", required=True),
-    "estimator": Key("what stands in for its derivative, likewise", "estimator", required=True),
-    "data": Key("what it is trained on, likewise; data.seed follows seed", "data", required=True),
+    "task": Key("the model and its losses: a name, or {name: NAME, OPTION: VALUE, ...}", "task", required=True),
+    "solver": Key("the discrete function inside; likewise", "solver", required=True),
+    "estimator": Key("the stand-in for its derivative; likewise", "estimator", required=True),
+    "data": Key("the data set; likewise; data.seed follows seed", "data", required=True),
     "optimizer": Key("likewise", "optimizer", default={"name": "adam", "lr": 1e-3}),
-    "scheduler": Key("of the learning rate, likewise, or null", "scheduler"),
+    "scheduler": Key("the schedule of the learning rate; likewise, or null", "scheduler"),
     "trainer": Key("arguments of pytorch_lightning.Trainer", default={}),
-    "callbacks": Key("{name: options}; null removes one", "callback", True, {"best": {}, "last": {}, "pictures": {}}),
-    "loggers": Key("{name: options}; null removes one", "logger", True, {"csv": {}, "tensorboard": {}}),
+    "callbacks": Key("{NAME: options}; null removes one", "callback", True, {"best": {}, "last": {}, "pictures": {}}),
+    "loggers": Key("{NAME: options}; null removes one", "logger", True, {"csv": {}, "tensorboard": {}}),
     "on_nonfinite": Key(
-        "what a step with a NaN or infinite score, loss or gradient does: raise, or skip",
+        "raise, or skip the step, when a score, loss or gradient is NaN or infinite",
         default="raise",
         choices=("raise", "skip"),
     ),
-    "run": Key("folder under lightning_logs (default: job_<id> on a cluster, else version_<n>)"),
-    "seed": Key("of all randomness; null for runs that do not repeat", default=0, form="int"),
-    "ckpt_path": Key("where to go on from, or what to evaluate: a file, or last or best of the run's folder"),
+    "run": Key("folder under lightning_logs (default: job_<id> on a cluster, otherwise version_<n>)"),
+    "seed": Key("of all randomness; null for runs that need not repeat", default=0, form="int"),
+    "ckpt_path": Key("checkpoint to resume from or to evaluate: a file, or last or best of the run's folder"),
     "output": Key("the .npz file that predict writes"),
 }
 TEXT = [name for name, key in KEYS.items() if key.form == "str" and not key.kind and name != "trainer"]

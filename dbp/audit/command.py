@@ -10,12 +10,16 @@ from dbp.errors import UserError
 from dbp.registry.words import Keys, resolve
 
 HELP = """
-  solver=one_hot        with options: solver=top_k solver.k=3
-                        "solver={name: spanning_tree, edges: [[0,1],[0,2],[1,2]]}" n=3
-  estimator=a,b,c       names, or "[imle, {name: imle, lam: 10}]"; default: every one that needs no options
-  noise=gumbel          of perturb-and-MAP, where neither the estimator nor the solver has one
-  n=8                   theta has the shape [n], or [n, n] for a solver of matrices (there 3)
-  shape=[3,4]           ... or this one; dims before the event's are decisions that share a loss
+  solver=one_hot        with options: solver=top_k solver.k=3, or
+                        "solver={name: spanning_tree, edges: [[0,1],[1,2]]}"
+  estimator=a,b,c       names, or "[imle, {name: imle, lam: 10}]"; by default
+                        every estimator that needs no options
+  noise=gumbel          of perturb-and-MAP, where neither the estimator nor the
+                        solver has one
+  n=8                   the shape of theta is [n], or [n, n] for a solver of
+                        matrices (where the default is 3)
+  shape=[3,4]           or this shape; dims before the event's are decisions
+                        that share a loss
   thetas=3 draws=50000 tuning=200 seed=0
   output=audit          writes audit.csv and audit.png
 """

@@ -4,17 +4,20 @@ import csv
 import json
 import os
 import pickle
+import re
 import resource
 import signal
 import subprocess
 import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dbp.cli import main
+from dbp.cli import COMMANDS, main
+from dbp.components import catalog
 from dbp.errors import Stopped, UserError
 
 GIVEN = ["task=slots", "solver=one_hot", "estimator=imle", "data=slots"]
@@ -109,7 +112,8 @@ ERRORS: list[tuple[list[str], str]] = [
 ]
 COLLECT = """
 import contextlib, io, json, sys
-from dbp.cli import main
+from dbp.cli import COMMANDS, main
+from dbp.components import catalog
 for arguments in json.loads(sys.argv[1]):
     stderr = io.StringIO()
     with contextlib.redirect_stderr(stderr):
@@ -379,3 +383,21 @@ def test_a_run_that_was_stopped_says_how_to_go_on(tmp_path, monkeypatch, capsys,
     assert main(line) == 128 + signal.SIGTERM
     said = f"stopped by SIGTERM at step 5; to go on: python -m dbp fit ckpt_path={last}\n"
     assert capsys.readouterr().err.endswith(said) == (rank == 0)
+
+
+HELP = [["--help"], *([command, "--help"] for command in COMMANDS), ["list"]]
+PAGES = [*HELP, *(["list", kind, name] for kind, registry in catalog.items() for name in registry.claims())]
+
+
+def test_help_is_written_for_terminals_of_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for arguments in PAGES:
+        with suppress(SystemExit):  # argparse ends --help with one
+            assert main(arguments) == 0
+        page = capsys.readouterr().out
+        assert page
+        for line in page.splitlines():
+            assert len(line) <= 80, (arguments, line)
+            assert not re.search(r"on_nonfinite\S", line)

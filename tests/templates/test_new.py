@@ -174,7 +174,15 @@ def test_a_package_in_the_current_folder_can_be_installed_and_named(tmp_path):
     pip = [environment, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--no-build-isolation"]
     line(*pip, "--disable-pip-version-check", "-e", "mine")
     (tmp_path / "dbp").write_text("import sys; from dbp.cli import main; sys.exit(main())")
-    fit = ["fit", "task=slots", "solver=one_hot", "estimator=mine", "data=slots", "data.size=64", "trainer.max_epochs=1"]
+    fit = [
+        "fit",
+        "task=slots",
+        "solver=one_hot",
+        "estimator=mine",
+        "data=slots",
+        "data.size=64",
+        "trainer.max_epochs=1",
+    ]
     assert "run: " in line(environment, "-m", "dbp", *fit)
     assert "name: mine" in line(environment, "dbp", *fit, "--print_config")
     assert "mine:Mine" in line(environment, "-m", "dbp", "list", "estimator", "--check")
