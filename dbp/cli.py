@@ -206,6 +206,10 @@ def _check(stage: str, config: Mapping[str, Any], base: Mapping[str, Any]) -> No
             raise UserError(f"predict writes an .npz file: give output=FILE.npz, got {config['output']!r}")
         if not output.parent.is_dir():
             raise UserError(f"output={output}: there is no folder {output.parent}")
+    for name in config["callbacks"] if stage == "fit" else ():
+        catalog["callback"].require(name)
+    for name in config["loggers"] if stage == "fit" else ():
+        catalog["logger"].require(name)
     for key in ("optimizer", "scheduler") if stage == "fit" and base else ():
         old, new = ((c.get(key) or {}).get("name") for c in (base, config))
         if old != new:

@@ -141,20 +141,32 @@ callbacks = Registry(
     {
         "best": "dbp.runs.saving:Best",
         "checkpoint": "pytorch_lightning.callbacks:ModelCheckpoint",
+        "device_stats": "pytorch_lightning.callbacks:DeviceStatsMonitor",
         "early_stopping": "pytorch_lightning.callbacks:EarlyStopping",
+        "ema": "pytorch_lightning.callbacks:EMAWeightAveraging",
         "last": "dbp.runs.saving:Last",
+        "lr_finder": "dbp.runs.finder:LearningRateFinder",
         "lr_monitor": "pytorch_lightning.callbacks:LearningRateMonitor",
+        "model_summary": "pytorch_lightning.callbacks:ModelSummary",
         "monitor": "dbp.runs.monitor:Monitor",
         "pictures": "dbp.runs.pictures:Pictures",
+        "rich_progress": "pytorch_lightning.callbacks:RichProgressBar",
         "swa": "pytorch_lightning.callbacks:StochasticWeightAveraging",
         "timer": "pytorch_lightning.callbacks:Timer",
     },
-    hidden=("dirpath",), sparse=True,
+    hidden=("dirpath",), sparse=True, packages={"device_stats": "psutil", "rich_progress": "rich"},
 )  # fmt: skip
 loggers = Registry(
     "logger", "loggers", "pytorch_lightning.loggers:Logger",
-    {"csv": "dbp.runs.loggers:CSVLogger", "tensorboard": "dbp.runs.loggers:TensorBoard"},
+    {
+        "csv": "dbp.runs.loggers:CSVLogger",
+        "mlflow": "dbp.runs.trackers:MLFlow",
+        "tensorboard": "dbp.runs.loggers:TensorBoard",
+        "trackio": "dbp.runs.trackers:Trackio",
+        "wandb": "dbp.runs.trackers:WandB",
+    },
     hidden=("save_dir", "name", "version", "row"), sparse=True,  # the run's folder decides
+    packages={"mlflow": "mlflow", "trackio": "trackio", "wandb": "wandb"},
 )  # fmt: skip
 
 catalog = Catalog(tasks, solvers, estimators, noises, networks, data, optimizers, schedulers, callbacks, loggers)

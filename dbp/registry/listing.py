@@ -82,8 +82,11 @@ def show(registry: Registry, check: bool, more: str = "") -> tuple[str, int]:
     for name, same in claims.items():
         for claim in same:
             lines.append(f"  {name:<{name_width}} {claim.source:<{source_width}} {claim.value}{_clash(claim, same)}")
+        lacking = registry.lacks(name)
+        if lacking:
+            lines.append(f"    needs: pip install {lacking}")
         try:
-            if check:
+            if check and not lacking:
                 registry.get(name)
         except UserError as error:
             failures += 1

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from dbp.errors import UserError
@@ -67,6 +68,7 @@ class Registry:
         hidden: parameters of their constructors that are not options.
         sparse: whether a complete configuration leaves unset options out (classes of others, with many).
         factory: "module:Class" of the factory that is built, `factory(cls, **options)`; its own options join them.
+        packages: the optional package that a built-in needs, by name.
         former: names that built-ins had once, each with the sentence that says what to write instead.
     """
 
@@ -79,12 +81,14 @@ class Registry:
         hidden: Iterable[str] = (),
         sparse: bool = False,
         factory: str | None = None,
+        packages: Mapping[str, str] | None = None,
         former: Mapping[str, str] | None = None,
     ) -> None:
         self.kind, self.plural, self.base, self.group = kind, plural, base, f"dbp.{plural}"
         self.hidden, self.sparse = frozenset(hidden), sparse
         self.factory = Claim("", factory, BUILTIN) if factory else None
-        self._builtins, self._local, self.former = dict(builtins), dict[str, Claim](), dict(former or {})
+        self._builtins, self._local = dict(builtins), dict[str, Claim]()
+        self._packages, self.former = dict(packages or {}), dict(former or {})
 
     @cached_property
     def _plugins(self) -> list[Claim]:
@@ -126,13 +130,29 @@ class Registry:
             )
         return claims[0]
 
+    def lacks(self, name: str) -> str | None:
+        """The optional package that a built-in needs and that is not installed; imports nothing."""
+        package = self._packages.get(name)
+        return package if package and find_spec(package) is None else None
+
+    def require(self, name: str) -> Claim:
+        """What `name` stands for, if the optional package that it needs is installed; imports nothing.
+
+        Raises:
+            UserError: the package is missing, or as for `claim`.
+        """
+        claim = self.claim(name)
+        if package := self.lacks(name):
+            raise UserError(f"the {self.kind} {name!r} needs the package {package}: pip install {package}")
+        return claim
+
     def get(self, name: str) -> type:
         """The class; imports the module that defines it.
 
         Raises:
             UserError: it cannot be imported, or is no class of this kind.
         """
-        claim = self.claim(name)
+        claim = self.require(name)
         what = self._describe(claim)
         try:
             cls = claim.load()

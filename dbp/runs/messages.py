@@ -32,6 +32,12 @@ QUIET = (
     "A `OneCycleLR` scheduler is using 'interval': 'epoch'",  # not by default: the user said so
     "It is recommended to use `self.log",  # values that torchmetrics has already made one for all processes
 )
+ASKED = (  # loggers of what prints only if a configuration names it
+    "pytorch_lightning.callbacks.early_stopping",
+    "pytorch_lightning.callbacks.model_summary",
+    "pytorch_lightning.profilers",
+    "pytorch_lightning.tuner.lr_finder",
+)
 SHAPING = ("task", "solver", "estimator", "data")  # what the state of a checkpoint has its shapes from
 log = logging.getLogger(__name__)
 SCORES = "failed_scores.npy"  # of the run's folder
@@ -54,6 +60,8 @@ def quietly() -> Iterator[None]:
     """Without Lightning's advice, and with the errors that users cause as UserError."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ASKED:
+        logging.getLogger(name).setLevel(logging.INFO)
     # It tells of a process that died, before it ends the others.
     logging.getLogger("lightning_fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
     with warnings.catch_warnings(), in_users_words():

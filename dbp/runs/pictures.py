@@ -8,11 +8,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from dbp.errors import UserError
 from dbp.runs.files import replacing
+
+BOARDS = (TensorBoardLogger, WandbLogger)
 
 
 class ProgressBar(TQDMProgressBar):
@@ -23,7 +25,7 @@ class ProgressBar(TQDMProgressBar):
 
 
 class Pictures(Callback):
-    """Draws what became of the first validation batch, for TensorBoard.
+    """Draws what became of the first validation batch, for TensorBoard and Weights & Biases.
 
     Args:
         every_n_epochs: how often; the first and the last epoch are always drawn.
@@ -38,14 +40,21 @@ class Pictures(Callback):
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        epoch, boards = trainer.current_epoch, [x for x in trainer.loggers if isinstance(x, TensorBoardLogger)]
+        epoch, boards = trainer.current_epoch, [x for x in trainer.loggers if isinstance(x, BOARDS)]
         due = epoch % self.every == 0 or epoch + 1 == trainer.max_epochs
         if boards and due and batch_idx == 0 and not trainer.sanity_checking:
             for board in boards:
                 for name, figure in pl_module.figures(batch).items():
-                    board.experiment.add_figure(f"val/{name}", figure, trainer.global_step)
+                    _add(board, f"val/{name}", figure, trainer.global_step)
                     del figure
             gc.collect()  # a figure is a knot of references, of ten megabytes
+
+
+def _add(board: Any, name: str, figure: Any, step: int) -> None:
+    if isinstance(board, WandbLogger):
+        board.log_image(name, [figure], step=step)
+    else:
+        board.experiment.add_figure(name, figure, step)
 
 
 class SavedPictures(Callback):
