@@ -149,11 +149,12 @@ def _data(config: Mapping[str, Any]) -> pl.LightningDataModule:
 def _trainer(
     config: Mapping[str, Any], place: Path | None, start: Path | None = None, more: Sequence[pl.Callback] = ()
 ) -> pl.Trainer:
-    options = {"enable_progress_bar": sys.stdout.isatty(), "enable_model_summary": False, **config["trainer"]}
-    plugins = options.pop("plugins", None) or []
     found = [*_callbacks(config, place, start), *more]
-    if options["enable_progress_bar"] and not any(isinstance(callback, pl.callbacks.ProgressBar) for callback in found):
+    bars = any(isinstance(callback, pl.callbacks.ProgressBar) for callback in found)
+    options = {"enable_progress_bar": bars or sys.stdout.isatty(), "enable_model_summary": False, **config["trainer"]}
+    if options["enable_progress_bar"] and not bars:
         found.append(ProgressBar())
+    plugins = options.pop("plugins", None) or []
     fixed: dict[str, Any] = {
         "logger": _loggers(config, place, start) if place else False,
         "callbacks": found,

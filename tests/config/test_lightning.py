@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from dbp.components import catalog
 from dbp.errors import UserError
@@ -19,8 +20,8 @@ PRINTED = [
         "callbacks.early_stopping={monitor: val/loss, patience: 1, min_delta: 1e9, verbose: true}",
         "Monitored metric val/loss did not improve",
     ),
-    ("callbacks.lr_finder={num_training_steps: 20, early_stop_threshold: null}", "Learning rate set to"),
 ]
+FINDER = ["data.size=1000", "callbacks.lr_finder={num_training_steps: 20, early_stop_threshold: null}"]
 PACKAGES = [(kind, name, r.lacks(name)) for kind, r in catalog.items() for name in r.claims() if r.lacks(name)]
 
 
@@ -43,12 +44,20 @@ def test_averaged_weights_are_tested_and_resumed(dbp: Any) -> None:
     assert dbp("test", "run=r", "ckpt_path=last") == 0
 
 
+def learning_rate() -> float:
+    state = torch.load("lightning_logs/r/checkpoints/last.ckpt", weights_only=True)
+    return state["optimizer_states"][0]["param_groups"][0]["lr"]
+
+
 def test_a_resumed_run_keeps_its_learning_rate(dbp: Any, caplog: pytest.LogCaptureFixture) -> None:
-    line = [*RUN, "callbacks.lr_finder={num_training_steps: 20, early_stop_threshold: null}", "ckpt_path=last"]
+    line = [*RUN, *FINDER, "ckpt_path=last"]
     assert dbp(*line) == 0
     assert caplog.text.count("Learning rate set to") == 1
+    found = learning_rate()
+    assert found != 1e-3
     assert dbp(*line, "trainer.max_epochs=3") == 0
     assert caplog.text.count("Learning rate set to") == 1
+    assert learning_rate() == found
     assert not list(Path("lightning_logs/r").glob(".lr_find*"))
 
 
