@@ -1,4 +1,4 @@
-"""`python -m dbp`. Torch and Lightning are imported last, when nothing is left that can be complained of without."""
+"""The command line, `python -m dbp`. Imports torch only after everything that needs no torch has been checked."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STAGES = {
     "fit": "train, and validate after each epoch",
     "validate": "measure a checkpoint on the validation examples",
     "test": "measure a checkpoint on the test examples",
-    "predict": "write what a checkpoint makes of the test examples to output=FILE.npz",
+    "predict": "write a checkpoint's predictions for the test examples to output=FILE.npz",
 }
 COMMANDS = [*STAGES, "list", "audit", "plot", "new"]
 RULES = """
@@ -59,16 +59,16 @@ examples
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with our messages."""
+    """An argparse parser that reports errors in the style of dbp."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"dbp: error: {message}\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line; returns the exit code.
+    """Runs a command line and returns the exit code.
 
-    0; 2 for what the user can put right; 128 + its number after a signal (Ctrl-C 130, SIGTERM 143).
+    The code is 0, 2 for an error that the user can mend, or 128 + the number of a signal (Ctrl-C 130, SIGTERM 143).
     """
     if argv is None:
         _find_modules_here()
@@ -84,8 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except Stopped as stopped:
         if stopped.rank == 0:
-            print(f"{stopped}; to go on: {_again(arguments, Path(stopped.checkpoint))}", file=sys.stderr)
-        # Lightning kills all processes when one that it started ends with another code than 0.
+            print(f"{stopped}; to resume: {_again(arguments, Path(stopped.checkpoint))}", file=sys.stderr)
+        # Lightning kills all processes when one that it started exits with a nonzero code.
         return 0 if int(os.environ.get("LOCAL_RANK", 0)) else 128 + stopped.number
     except KeyboardInterrupt:
         return 130
@@ -110,7 +110,7 @@ def _find_modules_here() -> None:
 
 
 def _again(arguments: list[str], checkpoint: Path) -> str:
-    """The command line that goes on; with all that was given, if that names code that no checkpoint may name."""
+    """The command that resumes. It repeats the original arguments if they name code, which no checkpoint may name."""
     given = ["fit"]
     if import_paths(config_in(checkpoint)):
         given = [argument for argument in arguments if not argument.startswith(("ckpt_path=", "--ckpt_path="))]
@@ -146,26 +146,26 @@ def _parser() -> Parser:
         )  # fmt: skip
         p.add_argument("-c", "--config", action="append", default=[], metavar="FILE", help="YAML; later ones win")
         p.add_argument("--print_config", action="store_true", help="print the complete configuration and stop")
-    p = commands.add_parser("list", help="show components, their options and where they come from", allow_abbrev=False)
+    p = commands.add_parser("list", help="show components, their options and their sources", allow_abbrev=False)
     p.add_argument("kind", nargs="?", metavar="KIND", help=", ".join(catalog))
     p.add_argument("name", nargs="?", metavar="NAME", help="show the options of this one")
-    p.add_argument("--check", action="store_true", help="import each one and say which fail")
+    p.add_argument("--check", action="store_true", help="import each component and report failures")
     text = "compare estimators with the exact gradient of a small problem"
     commands.add_parser(
         "audit", help=text, description=f"{text.capitalize()}.", epilog=f"keys:{audit.HELP}", allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter, usage="dbp audit [KEY=VALUE ...]",
     )  # fmt: skip
     p = commands.add_parser(
-        "plot", help="draw what a solver does", description="Draws a small example: its scores and the decision.",
+        "plot", help="draw an example of a solver", description="Draws a small example: its scores and the decision.",
         allow_abbrev=False, usage=gallery.USAGE,
     )  # fmt: skip
     p.add_argument("what", choices=["solver"])
     p.add_argument("name", metavar="NAME", help=", ".join(catalog["solver"].claims()))
-    p = commands.add_parser("new", help="write a package with a component that works", allow_abbrev=False)
+    p = commands.add_parser("new", help="write a plugin package with a working component", allow_abbrev=False)
     p.add_argument("what", choices=["plugin"])
-    p.add_argument("name", metavar="NAME", help="of the package, as dbp-mine")
+    p.add_argument("name", metavar="NAME", help="name of the package, as dbp-mine")
     p.add_argument("--kind", default="estimator", metavar="KIND", help=", ".join(KINDS))
-    p.add_argument("--folder", help="where to write; default: NAME")
+    p.add_argument("--folder", help="folder to write to (default: NAME)")
     return parser
 
 
@@ -194,12 +194,12 @@ def _stage(stage: str, files: list[str], overrides: list[str], print_config: boo
     _check(stage, config, base)
     changed = changes(base, config) if stage == "fit" else []
     if changed and int(os.environ.get("LOCAL_RANK", 0)) == 0:
-        print("\n  ".join([f"going on from {checkpoint} with another configuration:", *changed]))
+        print("\n  ".join([f"resuming from {checkpoint} with a changed configuration:", *changed]))
     return _run(stage, config, checkpoint)
 
 
 def _check(stage: str, config: Mapping[str, Any], base: Mapping[str, Any]) -> None:
-    """What can be said without torch about a run that would fail later."""
+    """Raises, before torch is imported, the errors that would end the run later."""
     if stage == "predict":
         output = Path(config["output"] or "")
         if output.suffix != ".npz":
@@ -213,22 +213,22 @@ def _check(stage: str, config: Mapping[str, Any], base: Mapping[str, Any]) -> No
     for key in ("optimizer", "scheduler") if stage == "fit" and base else ():
         old, new = ((c.get(key) or {}).get("name") for c in (base, config))
         if old != new:
-            raise UserError(f"{key}: the checkpoint holds the state of {old}, which {new} cannot go on from")
+            raise UserError(f"{key}: the checkpoint holds the state of {old}, which {new} cannot resume from")
     shared, restarts = (os.environ.get(f"TORCHELASTIC_{name}") for name in ("USE_AGENT_STORE", "MAX_RESTARTS"))
     if stage == "fit" and shared == "True" and restarts != "0":
         raise UserError(
             "--max-restarts: give torchrun TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment\n"
-            "  otherwise processes that are started again look for those that died, and hang or fail"
+            "  otherwise restarted processes look for those that died, and hang or fail"
         )
 
 
 def _run(stage: str, config: Mapping[str, Any], checkpoint: Path | None) -> int:
     logging.basicConfig(format="%(message)s", stream=sys.stdout)
     logging.getLogger("dbp").setLevel(logging.INFO)
-    # torch's threads would spin while they wait, which on shared cores makes a step many times longer.
+    # Without it, torch's threads spin while they wait; on shared cores that makes a step many times longer.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if stage == "fit" and "SLURM_JOB_ID" in os.environ:
-        # SLURM's warning kills who has no handler for it: before training it waits, and afterwards it is ignored.
+        # SLURM's warning kills a process without a handler: block it until training, and ignore it afterwards.
         signal.signal(signal.SIGUSR1, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
     from pytorch_lightning.utilities import rank_zero_only
@@ -284,5 +284,5 @@ def _new(name: str, kind: str, folder: str | None, rest: list[str]) -> int:
     if rest:
         raise UserError(f"unexpected {rest[0]!r}; usage: dbp new plugin NAME [--kind KIND] [--folder FOLDER]")
     root = _short(new_plugin(name, kind, folder))
-    print(f"{root}: a package with a component that works; try\n  pip install -e {root} && pytest {root}")
+    print(f"{root}: a package with a working component; try\n  pip install -e {root} && pytest {root}")
     return 0

@@ -1,7 +1,7 @@
 """The names of all built-in components. Strings only: a class is imported when it is built.
 
-A component of yours goes into its own file; then add its line here. A package of yours needs no line: it declares an
-entry point, for example `[project.entry-points."dbp.estimators"]` with `mine = "my_package:Mine"`.
+Put a new component into its own file and add its line here. A plugin package needs no line: it declares an entry
+point, for example `[project.entry-points."dbp.estimators"]` with `mine = "my_package:Mine"`.
 """
 
 from typing import Any

@@ -21,7 +21,7 @@ from dbp.registry.words import Keys, resolve, unresolved
 
 @dataclass(frozen=True)
 class Key:
-    """A top-level key: what it is for, the kind of component (or of each, in a mapping) that it names, its default."""
+    """A top-level key: its help text, its default, and the kind of component that it names (one, or many by name)."""
 
     help: str
     kind: str | None = None
@@ -116,7 +116,7 @@ def compose(files: Sequence[str], overrides: Sequence[str], base: Mapping[str, A
 def _refuse(path: str, config: Mapping[str, Any]) -> None:
     if path in import_paths(config):
         raise UserError(
-            f"the checkpoint names {path!r}, which is no registered component: code that a file names is not run\n"
+            f"the checkpoint names {path!r}, which is no registered component: code that only a file names is not run\n"
             f"  if you trust it, name it on the command line, in a --config, or as dbp.load(path, trust=[{path!r}])"
         )
 
@@ -130,7 +130,7 @@ def import_paths(config: Any) -> set[str]:
 
 
 def located(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys that say where a run is, resolved before the rest of the configuration is known."""
+    """The keys that locate a run, resolved before the rest of the configuration is known."""
     root = "trainer.default_root_dir"
     try:
         loose = OmegaConf.create(dict(config))
@@ -144,10 +144,10 @@ def located(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def validate(config: Mapping[str, Any], catalog: Catalog = shipped) -> dict[str, Any]:
-    """Every component found, every option typed, interpolations resolved: a plain and complete mapping.
+    """The complete configuration as plain data: components found, options converted, interpolations resolved.
 
     Raises:
-        UserError: the first thing that is wrong.
+        UserError: the first mistake.
     """
     missing = [name for name, key in KEYS.items() if key.required and config.get(name) in (None, "???")]
     if missing:
@@ -208,12 +208,12 @@ def _trainer(value: Any, catalog: Catalog) -> dict[str, Any]:
 
 
 def carried(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that another run may take over: all but which run, from where and where to."""
+    """The part of a configuration that a different run may inherit: all but `run`, `ckpt_path` and `output`."""
     return {key: value for key, value in config.items() if key not in ("run", "ckpt_path", "output")}
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> list[str]:
-    """What differs, a line each: `optimizer.lr: 0.001 -> 0.25`. Top-level keys that `old` has not heard of do not."""
+    """The differences, a line each, as `optimizer.lr: 0.001 -> 0.25`. Ignores top-level keys that `old` lacks."""
     found = []
     for key in sorted({**old, **new}) if where else [key for key in KEYS if key in old and key in new]:
         before, after, name = old.get(key), new.get(key), f"{where}{key}"
@@ -231,7 +231,7 @@ def _said(value: Any) -> str:
 
 
 def to_yaml(config: Mapping[str, Any]) -> str:
-    """The text of a configuration file that reads as the same configuration."""
+    """The text of a configuration file that is read back as the same configuration."""
     removed = {
         name: {default: None for default in key.default if default not in config[name]} | config[name]
         for name, key in KEYS.items()

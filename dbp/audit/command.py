@@ -1,4 +1,4 @@
-"""`python -m dbp audit`: from words to rows, and what came of it to the screen and to files."""
+"""The command `dbp audit`: reads its words, runs the audit, prints the table and writes the files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ HELP = """
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line says, read and checked; nothing is imported for it."""
+    """The checked settings of the command line; reading them imports no component."""
 
     solver: Mapping[str, Any]
     estimators: Mapping[str, Mapping[str, Any]]
@@ -44,10 +44,10 @@ _WORDS = Keys((*_DEFAULTS, "output"), text=("output",))
 
 
 def run(words: Sequence[str]) -> int:
-    """Audits what the words (`key=value`) say, prints the table and writes the files; returns the exit code.
+    """Runs the audit that the words (`key=value`) describe, prints the table, writes the files; returns the exit code.
 
     Raises:
-        UserError: what is wrong with the words, the solver or its options.
+        UserError: a mistake in the words, the solver or its options.
     """
     settings = read(words)
     from dbp.audit import audit, figure, table, write_csv
@@ -105,7 +105,7 @@ def _estimators(given: Any) -> dict[str, Mapping[str, Any]]:
 
 
 def _complete(name: str) -> bool:
-    """Whether an estimator needs no options, and a plugin that is broken is left alone."""
+    """True for an estimator that needs no options; false for a broken plugin."""
     try:
         return all(option.default is not None for option in catalog["estimator"].signature(name).options.values())
     except UserError:

@@ -1,4 +1,4 @@
-"""`python -m dbp plot`: from words to a picture of a solver."""
+"""The command `dbp plot`: reads its words and draws a picture of a solver."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ def run(name: str, words: Sequence[str]) -> int:
     """Draws the solver's example, or random scores for one that has none; returns the exit code.
 
     Raises:
-        UserError: an unknown name, key or option, a wrong value, a folder that is not there, or what the solver says.
+        UserError: an unknown name, key or option, a wrong value, a missing folder, or an error of the solver.
     """
     example = EXAMPLES.get(name)
     options, output = read(name, words, example.options if example else {})
@@ -38,7 +38,7 @@ def run(name: str, words: Sequence[str]) -> int:
 
 
 def read(name: str, words: Sequence[str], example: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
-    """The solver's complete options, those of the example beneath those given, and the file; imports no torch."""
+    """The solver's complete options (the given ones over the example's) and the output file; imports no torch."""
     given = resolve(_WORDS.read(words, over={"solver": {"name": name}}))
     options = given["solver"]
     if not isinstance(options, Mapping) or options.get("name") != name:

@@ -1,4 +1,4 @@
-"""A name, its options, an object: nothing here imports what it names before it is built."""
+"""Components by name: options from source code, lazy import, construction from plain data."""
 
 from dbp.registry.catalog import Catalog
 from dbp.registry.names import Registry, did_you_mean

@@ -1,6 +1,6 @@
-"""All registries together: completes a nested mapping of names and options, and builds the objects it describes.
+"""All registries: completes nested mappings of names and options, and builds the objects that they describe.
 
-An option is itself a component where its annotation is a kind's base class: `noise: Noise | None` takes a name, a
+An option is itself a component if its annotation is a kind's base class: `noise: Noise | None` takes a name, a
 mapping `{name: ..., options}` or null.
 """
 
@@ -15,13 +15,13 @@ from dbp.registry.names import BUILTIN, Registry, did_you_mean
 from dbp.registry.signature import NONE, Option, Signature, Type, signature
 from dbp.registry.source import Definition, absolute, aliases, definition, dotted, lineage
 
-UNSAID = object()  # a default that a configuration cannot express: the constructor knows it
+UNSAID = object()  # a default that a configuration cannot express; the constructor fills it in
 PYTHON: dict[str, type | tuple[type, ...]] = {"bool": bool, "int": int, "float": float, "str": str}
 CONTAINERS: dict[str, type | tuple[type, ...]] = {"list": (list, tuple), "tuple": (list, tuple), "dict": Mapping}
 
 
 def merge(old: Any, new: Any) -> Any:
-    """`new` over `old`, key by key; a component that is given another name loses its old options."""
+    """`new` over `old`, key by key; a component that is given a different name loses its old options."""
     if isinstance(old, Mapping) and "name" in old and isinstance(new, str):
         new = {"name": new}
     if isinstance(old, str) and isinstance(new, Mapping) and "name" not in new:
@@ -40,14 +40,14 @@ class Catalog(dict[str, Registry]):
         super().__init__({registry.kind: registry for registry in registries})
 
     def kind_of(self, path: str) -> str | None:
-        """The kind of the class at a dotted path: the nearest ancestor that is a kind's base says it."""
+        """The kind of the class at a dotted path: that of its nearest ancestor that is the base of a kind."""
         kinds = {alias: r.kind for r in self.values() if r.base for alias in _aliases_of(r.base.replace(":", "."))}
         return next((kinds[name] for name in lineage(path) if name in kinds), None)
 
     def complete(self, kind: str, spec: Any, where: str | None = None) -> dict[str, Any]:
-        """`"imle"` or `{"name": "imle", "lam": 3}` as a mapping of the name and every option, checked.
+        """Checks `"imle"` or `{"name": "imle", "lam": 3}` and returns a mapping of the name and every option.
 
-        Text that holds an interpolation (`${...}`) passes unchecked: complete again once it is resolved.
+        Text that holds an interpolation (`${...}`) passes unchecked: complete it again once it is resolved.
 
         Raises:
             UserError: an unknown name or option, a value of the wrong type, or a required option not given.
@@ -63,7 +63,7 @@ class Catalog(dict[str, Registry]):
             return dict(spec)
         claim = registry.claim(name)
         if registry.base and claim.source != BUILTIN and self.kind_of(claim.path) != kind:
-            registry.get(name)  # its source does not show that it is one: say why, or find that it is
+            registry.get(name)  # its source does not show its base class: import it to decide
         given = {key: value for key, value in spec.items() if key != "name"}
         full = self.check(registry.signature(name), given, where, f"{kind} {name!r}", registry.sparse)
         return {"name": name, **full}
@@ -71,7 +71,7 @@ class Catalog(dict[str, Registry]):
     def check(
         self, signature: Signature, given: Mapping[str, Any], where: str, what: str, sparse: bool = False
     ) -> dict[str, Any]:
-        """The options of one class: those given, converted to their types, and unless `sparse` the defaults."""
+        """The options of one class: the given ones, converted to their types, and the defaults unless `sparse`."""
         options, full = signature.options, dict[str, Any]()
         for key in given:
             if key not in options and not signature.open:
@@ -90,12 +90,12 @@ class Catalog(dict[str, Registry]):
         return full | {key: value for key, value in given.items() if key not in options}
 
     def build(self, kind: str, spec: Any, **extra: Any) -> Any:
-        """The object that a name or a mapping describes, its nested components too; an object passes through.
+        """Builds the object that a name or a mapping describes, with nested components; an object is returned as it is.
 
         Args:
             kind: "solver", "estimator", "noise", "network", "task", "data", "optimizer", "scheduler", ...
             spec: a name, a mapping of "name" and options, or an object of the kind.
-            extra: further arguments of the constructor, given as they are.
+            extra: further arguments of the constructor, passed on unchanged.
 
         Raises:
             UserError: as for `complete`, or if the class cannot be imported or refuses its options.
@@ -116,7 +116,7 @@ class Catalog(dict[str, Registry]):
             raise UserError(f"{kind} {spec['name']!r}: {error}") from error
 
     def _build(self, value: Any, type_: Type) -> Any:
-        """A checked value as the constructor wants it: components built, tuples as tuples."""
+        """A checked value in the form that the constructor takes: components built, tuples as tuples."""
         parts = type_.args if type_.form == "union" else (type_,)
         kinds = [kind for part in parts if part.form == "class" and (kind := self.kind_of(part.args[0]))]
         if kinds and isinstance(value, Mapping):
@@ -162,7 +162,7 @@ class Catalog(dict[str, Registry]):
         return next((c.name for c in claims if where & set(aliases(c.path))), None)
 
     def convert(self, value: Any, type_: Type, where: str) -> Any:
-        """`value` as a type, where there is a way; text that holds an interpolation, and any where there is no type."""
+        """Converts `value` to a type; leaves text that holds an interpolation, and values without a type, unchanged."""
         if isinstance(value, str) and "${" in value:
             return value
         parts = [part for part in (type_.args if type_.form == "union" else (type_,)) if self._expressible(part)]
@@ -178,7 +178,7 @@ class Catalog(dict[str, Registry]):
         return type_.form != "class" or self.kind_of(type_.args[0]) is not None
 
     def _as(self, value: Any, type_: Type, where: str) -> Any:
-        """`value` as the type, UNSAID if it is none."""
+        """`value` converted to the type, or UNSAID if it does not fit."""
         match type_.form, value:
             case "class", str() | Mapping():
                 return self.complete(self.kind_of(type_.args[0]) or "", value, where)

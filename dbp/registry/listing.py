@@ -61,7 +61,7 @@ def _joined(lines: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _is_full(line: str, following: str) -> bool:
-    """Whether the next line's first word would not have fitted, after the four spaces of a class's docstring."""
+    """True if the next line's first word did not fit into this line of the source, which has four more spaces."""
     return bool(line.strip()) and 4 + len(line) + 1 + len(following.split()[0]) > SOURCE_WIDTH
 
 

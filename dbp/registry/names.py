@@ -1,4 +1,4 @@
-"""Names for classes of one kind. Nothing is imported before it is built, and a choice is never made in silence.
+"""The registry of one kind of component: names for classes, imported lazily; ambiguous names are errors.
 
 A *name* is a registered one (`imle`) or an import path (`package.module:Class`). Registered names come from
 
@@ -36,7 +36,7 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of a name: what it stands for ("module:Class"), and who says so."""
+    """A claim of a name: its "module:Class", and the source that registers it."""
 
     name: str
     value: str
@@ -61,15 +61,15 @@ class Registry:
     """Classes of one kind, by name.
 
     Args:
-        kind: the word for one of them, singular.
-        plural: the word for many; the entry-point group is `dbp.<plural>`.
-        base: "module:Class" of what they all are, or None.
+        kind: the word for one of them.
+        plural: its plural; the entry-point group is `dbp.<plural>`.
+        base: "module:Class" of their common base class, or None.
         builtins: name to "module:Class".
         hidden: parameters of their constructors that are not options.
-        sparse: whether a complete configuration leaves unset options out (classes of others, with many).
+        sparse: if true, a complete configuration has only the options that are set (for classes of other projects).
         factory: "module:Class" of the factory that is built, `factory(cls, **options)`; its own options join them.
-        packages: the optional package that a built-in needs, by name.
-        former: names that built-ins had once, each with the sentence that says what to write instead.
+        packages: the optional package that a built-in needs, by the built-in's name.
+        former: names that built-ins once had, each with a sentence that says what to write instead.
     """
 
     def __init__(
@@ -97,21 +97,21 @@ class Registry:
         return list(dict.fromkeys(Claim(p.name, p.value, o) for p, o in zip(points, owners, strict=True)))
 
     def claims(self) -> dict[str, list[Claim]]:
-        """Every claim of every name, the one in force first; imports nothing."""
+        """Every claim of every name, the effective one first; imports nothing."""
         table = {name: [Claim(name, value, BUILTIN)] for name, value in self._builtins.items()}
         for claim in [*self._local.values(), *self._plugins]:
             table.setdefault(claim.name, []).append(claim)
         return dict(sorted(table.items()))
 
     def claim(self, name: str) -> Claim:
-        """What `name` stands for; imports nothing.
+        """Finds the claim of `name`; imports nothing.
 
         Raises:
-            UserError: nobody claims the name, or two plugins do.
+            UserError: the name is unknown, former, or claimed by two plugins.
         """
         if ":" in name:
             if not IMPORT_PATH.fullmatch(name):
-                raise UserError(f"{self.kind} {name!r}: a class of your own is named 'module:Class'")
+                raise UserError(f"{self.kind} {name!r}: write a class of your own as 'module:Class'")
             return Claim(name, name, "import path")
         claims = self.claims().get(name, [])
         if not claims and name in self.former:
@@ -120,13 +120,13 @@ class Registry:
             raise UserError(
                 f"unknown {self.kind} {name!r}.{did_you_mean(name, self.claims())}\n"
                 f"  known: {', '.join(self.claims())}\n"
-                f"  a package adds one by an entry point in {self.group!r}; one of your own is named 'module:Class'"
+                f"  packages add names by entry points in {self.group!r}; write a class of your own as 'module:Class'"
             )
         if len(claims) > 1 and claims[0].source != BUILTIN:
             raise UserError(
                 f"the {self.kind} name {name!r} is claimed {len(claims)} times:\n"
                 + "".join(f"  {c.value} from {c.source}\n" for c in claims)
-                + f"  uninstall all but one, or say which: {self.kind}: {{name: '{claims[-1].value}'}}"
+                + f"  uninstall all but one, or choose one: {self.kind}: {{name: '{claims[-1].value}'}}"
             )
         return claims[0]
 
@@ -136,7 +136,7 @@ class Registry:
         return package if package and find_spec(package) is None else None
 
     def require(self, name: str) -> Claim:
-        """What `name` stands for, if the optional package that it needs is installed; imports nothing.
+        """Finds the claim of `name` and checks that the package it needs is installed; imports nothing.
 
         Raises:
             UserError: the package is missing, or as for `claim`.
@@ -150,7 +150,7 @@ class Registry:
         """The class; imports the module that defines it.
 
         Raises:
-            UserError: it cannot be imported, or is no class of this kind.
+            UserError: it cannot be imported, or is not a class of this kind.
         """
         claim = self.require(name)
         what = self._describe(claim)
@@ -174,7 +174,7 @@ class Registry:
         return Signature(shown, found.open, found.doc)
 
     def register(self, name: str) -> Callable[[C], C]:
-        """`@estimators.register("mine")`, for classes that are in no installed distribution."""
+        """A decorator, `@estimators.register("mine")`, for classes that no installed distribution provides."""
 
         def add(cls: C) -> C:
             claim = Claim(name, f"{cls.__module__}:{cls.__qualname__}", "register()", cls)

@@ -1,4 +1,4 @@
-"""What a constructor takes, as its source code says: names, types that a config can express, defaults."""
+"""Constructor signatures read from source code (AST): names, types that a config can express, defaults."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ANY, NONE = Type("any"), Type("none")
 
 @dataclass(frozen=True)
 class Option:
-    """One parameter of a constructor; `default` is source code with the module to read it in, None if required."""
+    """A parameter of a constructor. `default` is source code and the module to read it in, or None if required."""
 
     name: str
     type: Type
@@ -66,7 +66,7 @@ class Signature:
 
 @cache
 def signature(path: str) -> Signature | None:
-    """The signature of the class at a dotted path; None if there is no such class statement to be read."""
+    """The signature of the class at a dotted path; None if its class statement cannot be found."""
     found = definition(path)
     if found is None or not isinstance(found.node, ast.ClassDef):
         return None
@@ -81,7 +81,7 @@ def signature(path: str) -> Signature | None:
 
 
 def signature_of_class(cls: type) -> Signature:
-    """The same from a class in memory, for what has no source code to be read."""
+    """The signature of a class in memory, for classes without a source file."""
     options = {}
     for p in list(inspect.signature(cls).parameters.values()):
         if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
@@ -102,7 +102,7 @@ def _of_object(annotation: Any, module: str) -> Type:
 def _parse(text: str) -> ast.expr:
     try:
         return ast.parse(text, mode="eval").body
-    except SyntaxError:  # "<function f at 0x...>": something that a config cannot say
+    except SyntaxError:  # "<function f at 0x...>": a value that a config cannot express
         return ast.Name("object")
 
 
@@ -165,7 +165,7 @@ def _is(node: ast.expr | None, value: object) -> bool:
 
 
 def read_type(node: ast.expr, module: str) -> Type:
-    """The type that an annotation in `module` stands for; what a config cannot express is a class, or any."""
+    """The type of an annotation in `module`; a type that a config cannot express is a class, or any."""
     match node:
         case ast.Constant(value=None):
             return NONE

@@ -1,4 +1,4 @@
-"""Finds definitions in source code by dotted path. Nothing is imported: a misspelt option costs no `import torch`."""
+"""Finds definitions in source code (AST) by dotted path, without importing: checking an option needs no torch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from functools import cache
 from pathlib import Path
 
 Node = ast.ClassDef | ast.FunctionDef | ast.expr
-OPAQUE = {"torch", "numpy", *sys.stdlib_module_names}  # large, and no annotation there is an alias that we need
+OPAQUE = {
+    "torch",
+    "numpy",
+    *sys.stdlib_module_names,
+}  # large, and not needed: no annotation refers to a type alias there
 
 
 @dataclass(frozen=True)
 class Definition:
-    """What a name stands for, and the module that says so (names inside of it are looked up there)."""
+    """The definition of a name, and its module, in which names inside the definition are looked up."""
 
     module: str
     node: Node

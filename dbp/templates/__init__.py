@@ -1,1 +1,1 @@
-"""`dbp new`: a plugin package from templates."""
+"""The command `dbp new`: writes a plugin package from templates."""

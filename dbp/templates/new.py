@@ -1,4 +1,4 @@
-"""`python -m dbp new plugin NAME`: a package with one component that works, to be changed into yours."""
+"""The command `dbp new plugin NAME`: writes a package with one working component, to be edited."""
 
 import keyword
 import re
@@ -17,7 +17,7 @@ _TEMPLATES = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Kind:
-    """What the texts of a package say about its kind of component."""
+    """The words of a package's texts that depend on the kind of its component."""
 
     article: str
     usage: str
@@ -41,13 +41,13 @@ def new_plugin(name: str, kind: str, folder: str | Path | None = None) -> Path:
     integration. The tests pass as they are.
 
     Args:
-        name: of the distribution, words in lower case joined by dashes, as dbp-mine; the module is dbp_mine, and in a
-            configuration the component is called mine.
+        name: of the distribution, lower-case words joined by dashes, as dbp-mine; its module is dbp_mine, and the
+            component's name is mine.
         kind: estimator, solver, noise, task or data.
-        folder: where to write; by default the name, in the current folder. It must be new, or empty.
+        folder: the folder to write to, new or empty; by default the name, in the current folder.
 
     Raises:
-        UserError: the name is malformed or taken, the kind unknown, or there is something in the folder.
+        UserError: the name is malformed or taken, the kind is unknown, or the folder is not empty.
     """
     if kind not in KINDS:
         raise UserError(f"new: unknown kind {kind!r}.{did_you_mean(kind, KINDS)}\n  kinds: {', '.join(KINDS)}")
@@ -55,7 +55,7 @@ def new_plugin(name: str, kind: str, folder: str | Path | None = None) -> Path:
     texts = {path: _fill(template, words) for path, template in _files(kind, words["module"]).items()}
     root = Path(folder) if folder is not None else Path(words["distribution"])
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UserError(f"new: {root} exists, and nothing is overwritten: choose another name or folder")
+        raise UserError(f"new: {root} exists, and nothing is overwritten: choose a different name or folder")
     for path, text in texts.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text, encoding="utf-8")
@@ -63,7 +63,7 @@ def new_plugin(name: str, kind: str, folder: str | Path | None = None) -> Path:
 
 
 def _files(kind: str, module: str) -> dict[str, str]:
-    """Where each template goes."""
+    """The template of each file."""
     return {
         "pyproject.toml": "pyproject.toml",
         "README.md": "README.md",
@@ -77,23 +77,25 @@ def _files(kind: str, module: str) -> dict[str, str]:
 def _fill(template: str, words: Mapping[str, str]) -> str:
     text = (_TEMPLATES / f"{template}.in").read_text(encoding="utf-8")
     if template.endswith(".py") and re.search(rf"\b{words['Class']}\b", text):
-        raise UserError(f"new: {words['Class']} means something else in the module: choose another name")
+        raise UserError(f"new: {words['Class']} has a different meaning in the module: choose a different name")
     return Template(text).substitute(words)
 
 
 def _words(name: str, kind: str) -> dict[str, str]:
-    """What stands for the placeholders."""
+    """The values of the placeholders."""
     if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name):
-        raise UserError(f"new: {name!r} is not a name: words in lower case joined by dashes, as dbp-mine")
+        raise UserError(f"new: {name!r} is not a valid name: use lower-case words joined by dashes, as dbp-mine")
     module = name.replace("-", "_")
     entry = module.removeprefix("dbp_")
     if not entry.isidentifier() or keyword.iskeyword(entry) or keyword.iskeyword(module):
-        raise UserError(f"new: {name!r}: {entry!r} cannot be a name in Python: choose another")
+        raise UserError(f"new: {name!r}: {entry!r} cannot be a name in Python: choose a different one")
     if find_spec(module) is not None:
-        raise UserError(f"new: there is a module {module!r} already: choose another name, as dbp-{entry}")
+        raise UserError(f"new: there is a module {module!r} already: choose a different name, as dbp-{entry}")
     if entry in catalog[kind].claims():
         source = catalog[kind].claims()[entry][0].source
-        raise UserError(f"new: the {kind} name {entry!r} is taken ({source}): choose another, as dbp-my-{entry}")
+        raise UserError(
+            f"new: the {kind} name {entry!r} is taken ({source}): choose a different one, as dbp-my-{entry}"
+        )
     words = {
         "distribution": module.replace("_", "-"),
         "module": module,

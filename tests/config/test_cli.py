@@ -328,7 +328,7 @@ def test_what_the_command_line_changes_is_what_runs(dbp: Any, capsys: pytest.Cap
     assert state["optimizer_states"][0]["param_groups"][0]["lr"] == 0.25
     assert state["dbp"]["config"]["optimizer"]["lr"] == 0.25
     assert dbp("fit", "run=r", "ckpt_path=last", "optimizer=sgd") == 2
-    assert "optimizer: the checkpoint holds the state of adam, which sgd cannot go on from" in capsys.readouterr().err
+    assert "optimizer: the checkpoint holds the state of adam, which sgd cannot resume from" in capsys.readouterr().err
 
 
 def test_a_restarted_job_goes_on_and_another_configuration_does_not(dbp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,7 +381,7 @@ def test_a_run_that_was_stopped_says_how_to_go_on(tmp_path, monkeypatch, capsys,
     last = Path("lightning_logs/r/checkpoints/last.ckpt")
     monkeypatch.setattr("dbp.cli._command", stopped)
     assert main(line) == 128 + signal.SIGTERM
-    said = f"stopped by SIGTERM at step 5; to go on: python -m dbp fit ckpt_path={last}\n"
+    said = f"stopped by SIGTERM at step 5; to resume: python -m dbp fit ckpt_path={last}\n"
     assert capsys.readouterr().err.endswith(said) == (rank == 0)
 
 

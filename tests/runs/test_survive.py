@@ -177,7 +177,7 @@ def test_a_signal_ends_a_run_with_a_checkpoint(dbp, capsys, whole, number):
     step = {signal.SIGTERM: 1, signal.SIGUSR1: 5, signal.SIGINT: 9}[number]  # 5 ends an epoch
     send = f"callbacks={{'faults:Send': {{step: {step}, number: {int(number)}, validating: {step == 9}}}}}"
     assert dbp("fit", *RUN, *more, send) == 128 + number
-    stopped, again = capsys.readouterr().err.splitlines()[-1].split("; to go on: python -m dbp ")
+    stopped, again = capsys.readouterr().err.splitlines()[-1].split("; to resume: python -m dbp ")
     assert stopped.startswith(f"stopped by {number.name} at step ")
     assert shlex.split(again) == ["fit", *RUN, more[0], send, f"ckpt_path={CHECKPOINTS / 'last.ckpt'}"]
     assert signal.getsignal(number) is handler
@@ -194,7 +194,7 @@ def test_what_changed_is_said(dbp, capsys):
     capsys.readouterr()
     assert dbp("fit", *RUN, "ckpt_path=last", "trainer.max_epochs=3", "optimizer.lr=0.25", "estimator=identity") == 0
     said = capsys.readouterr().out.splitlines()[:4]
-    assert said[0] == f"going on from {CHECKPOINTS / 'last.ckpt'} with another configuration:"
+    assert said[0] == f"resuming from {CHECKPOINTS / 'last.ckpt'} with a changed configuration:"
     assert said[1:] == [
         "  estimator: imle -> identity",
         "  optimizer.lr: 0.001 -> 0.25",

@@ -130,16 +130,16 @@ def test_without_the_option_pytest_imports_no_torch(tmp_path):
     [
         ("dbp-mine", "optimizer", "unknown kind 'optimizer'"),
         ("dbp-mine", "estimater", "Did you mean 'estimator'"),
-        ("Mine", "solver", "is not a name"),
-        ("dbp mine", "solver", "is not a name"),
-        ("../mine", "solver", "is not a name"),
-        ("mine-", "solver", "is not a name"),
+        ("Mine", "solver", "is not a valid name"),
+        ("dbp mine", "solver", "is not a valid name"),
+        ("../mine", "solver", "is not a valid name"),
+        ("mine-", "solver", "is not a valid name"),
         ("dbp-2x", "solver", "cannot be a name in Python"),
         ("dbp-lambda", "noise", "cannot be a name in Python"),
         ("torch", "solver", "there is a module 'torch' already"),
         ("dbp", "solver", "there is a module 'dbp' already"),
         ("dbp-imle", "estimator", r"the estimator name 'imle' is taken \(built in\)"),
-        ("dbp-tensor", "solver", "Tensor means something else in the module"),
+        ("dbp-tensor", "solver", "Tensor has a different meaning in the module"),
     ],
 )
 def test_wrong_names_are_refused(name, kind, message, tmp_path):
