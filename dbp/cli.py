@@ -19,6 +19,7 @@ from dbp.config import KEYS, changes, import_paths, located, over, read, to_yaml
 from dbp.errors import Echo, Stopped, UserError, in_short
 from dbp.gallery import command as gallery
 from dbp.native import loader
+from dbp.registry import completion
 from dbp.registry.listing import describe, rows, show
 from dbp.registry.names import did_you_mean
 from dbp.runs.checkpoints import config_in
@@ -30,7 +31,7 @@ STAGES = {
     "test": "measure a checkpoint on the test examples",
     "predict": "write a checkpoint's predictions for the test examples to output=FILE.npz",
 }
-COMMANDS = [*STAGES, "list", "audit", "plot", "new"]
+COMMANDS = [*STAGES, "list", "audit", "plot", "new", "completion"]
 RULES = """
 overrides are KEY=VALUE, KEY.OPTION=VALUE, or the same with two dashes;
 the value is YAML.
@@ -118,7 +119,7 @@ def _again(arguments: list[str], checkpoint: Path) -> str:
 
 
 def _command(argv: list[str]) -> int:
-    parser = _parser()
+    parser, stages = _parser()
     name = argv[0] if argv else ""
     if name and not name.startswith("-") and name not in COMMANDS:
         raise UserError(f"unknown command {name!r}.{did_you_mean(name, COMMANDS)}\n  commands: {', '.join(COMMANDS)}")
@@ -131,10 +132,20 @@ def _command(argv: list[str]) -> int:
         return gallery.run(args.name, rest)
     if args.command == "new":
         return _new(args.name, args.kind, args.folder, rest)
+    if args.command == "completion":
+        print(completion.script([stages.choices[stage] for stage in STAGES], parser, _words(), args.shell))
+        return 0
     return _stage(args.command, args.config, rest, args.print_config)
 
 
-def _parser() -> Parser:
+def _words() -> list[str]:
+    """The keys of a configuration, and the names of components after theirs."""
+    names = [f"{key}={name}" for key, k in KEYS.items() if k.kind and not k.many for name in catalog[k.kind].claims()]
+    return [f"{key}=" for key in KEYS] + names
+
+
+def _parser() -> tuple[Parser, Any]:
+    """The parser, and the action that holds those of the commands."""
     parser = Parser(prog="dbp", description="Train networks that contain a discrete solver.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"dbp {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
@@ -166,7 +177,10 @@ def _parser() -> Parser:
     p.add_argument("name", metavar="NAME", help="name of the package, as dbp-mine")
     p.add_argument("--kind", default="estimator", metavar="KIND", help=", ".join(KINDS))
     p.add_argument("--folder", help="folder to write to (default: NAME)")
-    return parser
+    p = commands.add_parser("completion", help="print a script that completes commands in a shell", allow_abbrev=False,
+                            description="Prints a script; bash: eval \"$(dbp completion bash)\"")  # fmt: skip
+    p.add_argument("shell", choices=completion.SHELLS)
+    return parser, commands
 
 
 def _epilog() -> str:

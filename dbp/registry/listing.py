@@ -70,7 +70,8 @@ def describe(registry: Registry, name: str) -> str:
     claim, signature = registry.claim(name), registry.signature(name)
     options = [wrap(str(option), "  ", "      ") for option in signature.options.values()] or ["  none"]
     doc = reflow(signature.doc) or "(no docstring)"
-    return "\n".join([f"{registry.kind} {name}  ({claim.value}, {claim.source})", "", doc, "", "options:", *options])
+    head = wrap(f"{registry.kind} {name}  ({claim.value}, {claim.source})", "", "  ")
+    return "\n".join([head, "", doc, "", "options:", *options])
 
 
 def show(registry: Registry, check: bool, more: str = "") -> tuple[str, int]:
