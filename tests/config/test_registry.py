@@ -20,7 +20,7 @@ BUILTINS = [(kind, name) for kind, registry in catalog.items() for name in regis
 
 @pytest.mark.parametrize(("kind", "name"), BUILTINS)
 def test_source_says_what_the_class_says(kind: str, name: str) -> None:
-    cls, read = catalog[kind].get(name), signature(catalog[kind].claim(name).path)
+    cls, read = catalog[kind].claim(name).load(), signature(catalog[kind].claim(name).path)
     assert read is not None
     parameters = inspect.signature(cls).parameters.values()
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
