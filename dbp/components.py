@@ -77,8 +77,9 @@ estimators = Registry(
         "smooth_sort": "it is a relaxation of the solver now; write solver={name: sort, relaxation: neural_sort} (or "
         "permutahedron, soft_sort, network) with estimator=straight_through, or gumbel_softmax to train on relaxed "
         "values",
-        "sparse": "it is a relaxation of the solver now; write solver={name: one_hot, relaxation: entmax} (or top_k) "
-        "with estimator=straight_through, or gumbel_softmax to train on relaxed values",
+        "sparse": "it is a relaxation of the solver now; write solver={name: one_hot, relaxation: entmax} or "
+        "solver={name: top_k, relaxation: budget} with estimator=straight_through, or gumbel_softmax to train on "
+        "relaxed values",
     },
 )  # fmt: skip
 noises = Registry(

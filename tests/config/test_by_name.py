@@ -84,6 +84,7 @@ def test_by_name_is_as_in_python(kind: str, name: str, tmp_path: Path) -> None:
 
 GIVEN: list[tuple[str, str, dict[str, Any]]] = [
     ("solver", "top_k", {"k": 3}),
+    ("solver", "knapsack", {"weights": (3, 4, 2), "capacity": 5}),
     ("solver", "spanning_tree", {"edges": ((0, 1), (0, 2), (1, 2))}),
     ("solver", "graph_path", {"edges": ((0, 1), (1, 2)), "source": 0, "target": 2}),
     ("solver", "integer_program", {"A_ub": ((1, 2),), "b_ub": (3,)}),

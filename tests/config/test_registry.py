@@ -40,7 +40,6 @@ NETWORK = {"name": "mlp", "sizes": [3, 3]}
 REQUIRED: dict[str, Any] = {
     "dab": {"bridge": NETWORK},
     "relax": {"network": NETWORK},
-    "smooth_sort": {"output": "ranks"},
 }
 
 
@@ -194,10 +193,27 @@ def test_a_checkpoint_that_has_a_former_name_says_so(
     assert dbp("test", f"ckpt_path={path}", "estimator=imle") == 0
 
 
-@pytest.mark.xfail(reason="smooth_sort and sparse are still built in", strict=True)
-def test_former_names_are_free() -> None:
-    registry = estimators
+@pytest.mark.parametrize("registry", catalog.values(), ids=list(catalog))
+def test_former_names_are_free(registry: Registry) -> None:
     assert not registry.former.keys() & {n for n, c in registry.claims().items() if c[0].source == BUILTIN}
+
+
+@pytest.mark.parametrize(
+    ("name", "solver", "relaxations"),
+    [
+        ("smooth_sort", {"name": "sort"}, ["neural_sort", "permutahedron", "soft_sort", "network"]),
+        ("sparse", {"name": "one_hot"}, ["entmax"]),
+        ("sparse", {"name": "top_k", "k": 2}, ["budget"]),
+    ],
+)
+def test_the_advice_for_a_former_name_can_be_followed(
+    name: str, solver: dict[str, Any], relaxations: list[str]
+) -> None:
+    for relaxation in relaxations:
+        assert relaxation in estimators.former[name]
+        assert f"name: {solver['name']}" in estimators.former[name]
+        assert catalog.complete("solver", {**solver, "relaxation": relaxation})["relaxation"] == relaxation
+    assert "estimator=straight_through" in estimators.former[name]
 
 
 @pytest.fixture
