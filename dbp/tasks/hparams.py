@@ -1,13 +1,13 @@
 """Hyperparameters: a task as the names and options that build it again, plain data for loggers and checkpoints."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from dbp.components import catalog
-from dbp.config import compose
+from dbp.config import over
 from dbp.core import Estimator, Noise, Solver
 from dbp.errors import UserError
 from dbp.tasks.factories import OptimizerFactory, SchedulerFactory
@@ -34,22 +34,21 @@ def described(task: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]
     return said
 
 
-def build(hparams: Mapping[str, Any], cls: Any, changes: Mapping[str, Any] = {}) -> Any:
+def build(hparams: Mapping[str, Any], cls: Any, changes: Mapping[str, Any] = {}, trust: Iterable[str] = ()) -> Any:
     """The task that hyperparameters describe, with `changes`: parts as objects, or options of the task.
 
     Raises:
         UserError: they do not describe a task of this class, or name code that is no registered component.
     """
     given = {key: value for key, value in hparams.items() if key in ("task", *PARTS) and key not in changes}
-    own, task = f"{cls.__module__}:{cls.__qualname__}", given.get("task")
-    trusted = [f"task={own}"] if isinstance(task, Mapping) and task.get("name") == own else []
+    own = f"{cls.__module__}:{cls.__qualname__}"
     lacking = [kind for kind in ("task", "solver", "estimator") if kind not in given and kind not in changes]
     if lacking:
         raise UserError(
             f"the checkpoint does not say its {', '.join(lacking)}: give load_from_checkpoint(path, "
             f"{', '.join(f'{kind}=...' for kind in lacking if kind != 'task') or 'and its arguments'})"
         )
-    config = compose([], trusted, given)
+    config = over({}, given, [own, *trust])
     parts = {kind: catalog.build(kind, changes.get(kind, config[kind])) for kind in PARTS}
     options = {key: value for key, value in changes.items() if key not in PARTS}
     built = catalog.build("task", {**config["task"], **options}, **parts)

@@ -108,7 +108,7 @@ def test_an_own_class_is_loaded_by_calling_it_and_by_nothing_else(tmp_path):
     path = saved(task, tmp_path / "mine.ckpt")
     assert type(Mine.load_from_checkpoint(path)) is Mine
     for load in (package.load, Slots.load_from_checkpoint):
-        with pytest.raises(UserError, match="code that a file names is not run"):
+        with pytest.raises(UserError, match="file names is not run"):
             load(path)
 
 
