@@ -399,5 +399,5 @@ def test_help_is_written_for_terminals_of_80_columns(
         page = capsys.readouterr().out
         assert page
         for line in page.splitlines():
-            assert len(line) <= 80, (arguments, line)
+            assert len(line) <= 80 or "<http" in line, (arguments, line)  # an address cannot be broken
             assert not re.search(r"on_nonfinite\S", line)
