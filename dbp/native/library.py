@@ -24,7 +24,7 @@ def serves(theta: Tensor) -> bool:
 
 
 def widen(theta: Tensor) -> Tensor:
-    """Without loss to what kernels and twins compute in: narrower floats to float32, integers to float64."""
+    """Converts without loss to what kernels and twins compute in: narrower floats to float32, integers to float64."""
     if theta.dtype in _SUFFIX:
         return theta
     return theta.to(torch.float32 if theta.is_floating_point() else torch.float64)
@@ -55,6 +55,8 @@ def call(name: str, tensors: Sequence[Tensor | None], *sizes: int, scale: float 
     for tensor in tensors:
         if tensor is not None:
             tensor = tensor.contiguous()
+            if tensor.is_neg():  # a lazy view, whose memory has the opposite sign; only complex ones can be conjugates
+                tensor = tensor.resolve_neg()
         kept.append(tensor)
         pointers.append(None if tensor is None else tensor.data_ptr())
     symbol = f"dbp_{name}_{_SUFFIX[kept[0].dtype]}"

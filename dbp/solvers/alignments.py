@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dbp.core import Instance, Solver
 from dbp.errors import UserError
+from dbp.native import ops
 from dbp.scores import dot
 from dbp.shapes import normalise
 from dbp.solvers.graphs import Edges, edge_tensor
@@ -64,6 +65,7 @@ class GraphMatching(Solver):
         if len(self.nodes) != 2 or min(self.nodes) < 1:
             raise UserError(f"GraphMatching: nodes are two numbers, at least 1, got {self.nodes}")
 
+    @ops.eager  # SciPy takes NumPy's arrays
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         y = self._each(align, theta, instance, max(self.nodes) <= self.exact)
         return torch.from_numpy(np.reshape(y, theta.shape)).to(theta)
@@ -78,7 +80,7 @@ class GraphMatching(Solver):
 
     def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
         leading, n = y.shape[:-1], y.shape[-1]
-        rows = y.double().reshape(math.prod(leading), n).cpu().numpy()
+        rows = y.double().reshape(math.prod(leading), n).cpu().resolve_neg().numpy()
         graphs = self._graphs(instance, leading, n)
         found = [self._is_one(row, *pair) for row, pair in zip(rows, graphs, strict=True)]
         return torch.tensor(found, dtype=torch.bool, device=y.device).reshape(leading)

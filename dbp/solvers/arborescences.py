@@ -15,7 +15,7 @@ from dbp.native import ops
 from dbp.shapes import standardise, unexpanded
 from dbp.solvers.gibbs import sequential
 from dbp.solvers.graphs import Edges, edge_tensor, require_scores
-from dbp.solvers.instances import fields, naming, per_row
+from dbp.solvers.instances import MOST_NODES, count_nodes, fields, naming, per_row, require_whole, whole
 from dbp.solvers.listing import listed
 from dbp.solvers.parts import in_parts
 from dbp.solvers.subsets import logaddexp
@@ -56,8 +56,10 @@ class Arborescence(Solver):
     _edges: Tensor = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "edges", tuple(tuple(edge) for edge in self.edges))  # a configuration has lists
-        object.__setattr__(self, "_edges", edge_tensor(self.edges, (), "cpu"))
+        require_whole(self, -1, "root", most=MOST_NODES - 1)
+        edges = edge_tensor(self.edges, (), "cpu")
+        object.__setattr__(self, "edges", tuple(map(tuple, edges.tolist())))  # a configuration has lists
+        object.__setattr__(self, "_edges", edges)
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         return arborescence(ops.widen(theta), *self._graph(theta, instance)).to(theta)
@@ -99,7 +101,7 @@ class Arborescence(Solver):
         own = given["edges"] is self.edges
         edges = self._edges.to(theta.device) if own else edge_tensor(given["edges"], leading, theta.device)
         require_scores(edges, n)
-        root = torch.as_tensor(given["root"], dtype=torch.long, device=theta.device)
+        root = whole(given["root"], "Arborescence: root", theta.device)
         wide = edges.expand(*leading, n, 2) if edges.ndim == 2 else edges.reshape(*leading, n, 2)
         return wide, per_row(root, 0, leading, "root").reshape(leading)
 
@@ -126,10 +128,6 @@ def arborescence(theta: Tensor, edges: Tensor, root: Tensor) -> Tensor:
         row = naming("Arborescence", theta.shape[:-1])(lost[0])
         raise UserError(f"{row}: the edges do not lead from {origin} to every other")
     return y
-
-
-def count_nodes(edges: Tensor, root: Tensor) -> int:
-    return 1 + max(int(x.max()) for x in (edges, root) if x.numel())
 
 
 def arborescence_torch(theta: Tensor, edges: Tensor, root: Tensor, nodes: int) -> tuple[Tensor, Tensor]:

@@ -51,7 +51,7 @@ def paths(graphs: Graphs, cost: Tensor) -> tuple[Tensor, ...]:
     """Shortest paths for costs of `[rows, edges]`.
 
     Returns:
-        0/1 edges, `[rows, edges]`; which rows have a cycle of negative cost; which have no path.
+        0/1 edges, `[rows, edges]`; which rows have a cycle of negative cost; which have no path of finite cost.
     """
 
     def of_rows(cost: Tensor, source: Tensor, target: Tensor, edges: Tensor = graphs.edges) -> tuple[Tensor, ...]:
@@ -68,7 +68,7 @@ def _paths(graphs: Graphs, cost: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     tail, head = graphs.union()
     distance, endless = _relax(graphs, tail, head, cost)
     y, arrived = _trace(graphs, _last_edges(graphs, tail, head, cost, distance))
-    lost = distance.take(graphs.cells(graphs.target)).isinf()
+    lost = ~distance.take(graphs.cells(graphs.target)).isfinite()
     return y, graphs.by_row(endless).any(1) | ~(arrived | lost), lost
 
 

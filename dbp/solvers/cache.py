@@ -49,5 +49,5 @@ def fingerprint(*values: Any) -> str:
 
 
 def _content(value: Tensor) -> tuple[str, tuple[int, ...], bytes]:
-    flat = value.detach().cpu().reshape(-1)
+    flat = value.detach().cpu().resolve_neg().resolve_conj().reshape(-1)
     return str(value.dtype), tuple(value.shape), flat.view(torch.uint8).numpy().tobytes()

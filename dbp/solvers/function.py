@@ -119,7 +119,12 @@ class FromFunction(Solver):
     def _input(self, theta: Tensor) -> Any:
         """A copy where the function may change it, or where its process would be sent all that theta is a view of."""
         if self.numpy:
-            return theta.to("cpu", torch.float32 if theta.dtype == torch.bfloat16 else theta.dtype).numpy().copy()
+            return (
+                theta.to("cpu", torch.float32 if theta.dtype == torch.bfloat16 else theta.dtype)
+                .resolve_neg()
+                .numpy()
+                .copy()
+            )
         return theta.cpu().clone() if self.workers else theta
 
 

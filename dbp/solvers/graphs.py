@@ -13,11 +13,10 @@ from dbp.errors import UserError
 from dbp.native import ops
 from dbp.shapes import normalise, unexpanded
 from dbp.solvers.bellman import Graphs, paths
-from dbp.solvers.instances import fields, naming, per_row
+from dbp.solvers.instances import MOST_NODES, count_nodes, fields, naming, per_row, require_whole, whole
 from dbp.solvers.listing import listed
 
 Edges = tuple[tuple[int, int], ...]
-MOST_NODES = 2**24  # beyond, numbers are identifiers of something, and tables of so many nodes fill the memory
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,9 @@ class GraphPath(Solver):
     source: int = 0
     target: int = -1
     clip: bool = False
+
+    def __post_init__(self) -> None:
+        require_whole(self, -1, "source", "target", most=MOST_NODES - 1)
 
     @property
     def nonpositive(self) -> bool:  # type: ignore[override]
@@ -97,7 +99,7 @@ class GraphPath(Solver):
         given = fields(self, instance, "edges", "source", "target")
         edges = edge_tensor(given["edges"], leading, theta.device, n)
         source, target = (
-            per_row(torch.as_tensor(given[name], dtype=torch.long, device=theta.device), 0, leading, name)
+            per_row(whole(given[name], f"GraphPath: {name}", theta.device), 0, leading, name)
             for name in ("source", "target")
         )
         wide = edges.expand(*leading, n, 2) if edges.ndim == 2 else edges.reshape(*leading, n, 2)
@@ -106,7 +108,9 @@ class GraphPath(Solver):
     @cached_property
     def _own(self) -> Graphs:
         """The graph of the options, for one row."""
-        return _numbered(edge_tensor(self.edges, (), "cpu"), torch.tensor(self.source), torch.tensor(self.target))
+        return _numbered(
+            edge_tensor(self.edges, (), "cpu"), torch.tensor(int(self.source)), torch.tensor(int(self.target))
+        )
 
 
 @ops.operator
@@ -127,8 +131,20 @@ def graph_path(theta: Tensor, edges: Tensor, source: Tensor, target: Tensor) -> 
         )
     if lost.any():
         row = naming("GraphPath", leading)(int(lost.int().argmax()))
-        raise UserError(f"{row}: no path leads from the source to the target")
+        raise UserError(f"{row}: {_why_lost(graphs, theta, lost)}")
     return y.reshape(theta.shape).to(theta)
+
+
+def _why_lost(graphs: Graphs, theta: Tensor, lost: Tensor) -> str:
+    """Why the first of the lost rows has no path: there is none, or its costs overflow."""
+    cut_off = paths(graphs, theta.new_zeros(len(lost), theta.shape[-1]))[2]
+    if cut_off[lost.int().argmax()]:
+        return "no path leads from the source to the target"
+    most = torch.finfo(theta.dtype).max
+    return (
+        f"the costs of the paths to the target add up to more than {theta.dtype} holds, {most:.2g}: scale the scores "
+        "down, or make them float64"
+    )
 
 
 def _numbered(edges: Tensor, source: Tensor, target: Tensor) -> Graphs:
@@ -138,9 +154,10 @@ def _numbered(edges: Tensor, source: Tensor, target: Tensor) -> Graphs:
     last = edges.amax((-2, -1)) if edges.numel() else torch.zeros_like(target)
     target = torch.where(target == -1, last, target)
     ends = torch.stack([source, target])
-    if ends.numel() and not (ends.min() >= 0 and ends.max() < MOST_NODES):
+    nodes = max(count_nodes(edges, ends), 1)
+    if ends.numel() and ends.min() < 0:
         raise UserError("GraphPath: source and target are nodes, numbered from 0 (or -1: the last node, as a target)")
-    return Graphs(edges, source, target, 1 + max((int(x.max()) for x in (edges, ends) if x.numel()), default=0))
+    return Graphs(edges, source, target, nodes)
 
 
 def _by_kernel(graphs: Graphs, scores: Tensor) -> Tensor | None:
@@ -160,20 +177,13 @@ def edge_tensor(edges: Any, leading: Sequence[int], device: torch.device | str, 
     Raises:
         UserError: these are no pairs of nodes, or not as many as there are scores.
     """
-    try:
-        tensor = torch.as_tensor(edges, device=device)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"edges are no array of numbers: {error}") from error
+    tensor = whole(edges, "edges are pairs of nodes, numbered from 0", device)
+    if isinstance(edges, Tensor) and edges.is_floating_point() and edges.numel():
+        raise UserError(f"edges are pairs of nodes, integers [edges, 2]; got {edges.dtype}")
     if not tensor.numel():  # no edges, or graphs for no rows
-        tensor = tensor.long() if tensor.ndim > 2 and tensor.shape[-2] else tensor.long().reshape(0, 2)
-    if tensor.ndim < 2 or tensor.shape[-1] != 2 or tensor.is_floating_point():
-        raise UserError(f"edges are pairs of nodes, integers [edges, 2]; got {tensor.dtype} {list(tensor.shape)}")
-    tensor = tensor.long()
-    if tensor.numel() and not ops.traced(tensor) and not (tensor.min() >= -1 and tensor.max() < MOST_NODES):
-        raise UserError(
-            f"nodes are numbered from 0 without large gaps, below {MOST_NODES}; there is an edge with "
-            f"{int(tensor.min())} or {int(tensor.max())}"
-        )
+        tensor = tensor if tensor.ndim > 2 and tensor.shape[-2] else tensor.reshape(0, 2)
+    if tensor.ndim < 2 or tensor.shape[-1] != 2:
+        raise UserError(f"edges are pairs of nodes, integers [edges, 2]; got shape {list(tensor.shape)}")
     if scores is not None:
         require_scores(tensor, scores)
     return tensor if tensor.ndim == 2 else per_row(tensor, 2, leading, "edges")

@@ -5,6 +5,7 @@ its own dims is shared by all rows, one with leading dims too (as a data loader 
 """
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,15 +15,63 @@ from torch import Tensor
 
 from dbp.core import Instance, Solver
 from dbp.errors import UserError
+from dbp.native import ops
 from dbp.scores import require_finite
 
+MOST_NODES = 2**24  # beyond, numbers are identifiers of something, and tables of so many nodes fill the memory
+NODES = (-1, MOST_NODES - 1)  # -1 is padding, or stands for a default
 
-def require_whole(solver: Solver, least: int, *names: str) -> None:
-    """Raises a `UserError` if one of these options, unless it is null, is no int or less than `least`."""
+
+def require_whole(solver: Solver, least: int, *names: str, most: int = 2**31 - 1) -> None:
+    """Raises a `UserError` if one of these options, unless it is null, is no whole number from `least` to `most`."""
     for name in names:
         value = getattr(solver, name)
-        if value is not None and (not isinstance(value, int) or value < least):
-            raise UserError(f"{type(solver).__name__}: {name} must be a whole number, at least {least}, got {value!r}")
+        if value is not None and not _is_whole(value, least, most):
+            bounds = f"at least {least}" if most == 2**31 - 1 else f"{least} to {most}"
+            raise UserError(f"{type(solver).__name__}: {name} must be a whole number, {bounds}, got {value!r}")
+
+
+def whole(value: Any, what: str, device: torch.device | str, bounds: tuple[int, int] | None = NODES) -> Tensor:
+    """Whole numbers that an instance or an option gives, of any dtype, as an int64 tensor.
+
+    Raises:
+        UserError: some number is not whole, or out of bounds; the values of traced tensors are not checked.
+    """
+    try:
+        tensor = torch.as_tensor(value, device=device)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise UserError(f"{what}: no array of whole numbers: {error}") from error
+    if tensor.numel() and (tensor.is_complex() or tensor.dtype == torch.bool):
+        raise UserError(f"{what}: whole numbers are needed, got {tensor.dtype}")
+    known = tensor.numel() and not ops.traced(tensor)
+    if known and tensor.is_floating_point() and not ((tensor == tensor.round()) & (tensor.abs() < 2**53)).all():
+        raise UserError(f"{what}: whole numbers are needed, got {tensor.flatten()[:8].tolist()}")
+    tensor = tensor.long().resolve_neg()
+    if known and bounds:
+        low, high = map(int, tensor.aminmax())
+        if low < bounds[0] or high > bounds[1]:
+            wrong = low if low < bounds[0] else high
+            raise UserError(f"{what}: whole numbers from {bounds[0]} to {bounds[1]} are needed, got {wrong}")
+    return tensor
+
+
+def count_nodes(*numbers: Tensor) -> int:
+    """One more than the largest of these numbers of nodes, the size of tables with an entry for each.
+
+    Raises:
+        UserError: there are more than `MOST_NODES`.
+    """
+    last = max((int(x.max()) for x in numbers if x.numel()), default=-1)
+    if last >= MOST_NODES:
+        raise UserError(f"nodes are numbered from 0 without large gaps, below {MOST_NODES}; there is a node {last}")
+    return last + 1
+
+
+def _is_whole(value: Any, least: int, most: int) -> bool:
+    try:
+        return not isinstance(value, bool) and least <= operator.index(value) <= most
+    except TypeError:
+        return False
 
 
 def fields(solver: Solver, instance: Instance, *names: str) -> dict[str, Any]:
@@ -53,7 +102,7 @@ def host_rows(solver: Solver, theta: Tensor) -> np.ndarray:
     host = theta.cpu()
     if host is not theta:
         require_finite(host, solver.event_dim, type(solver).__name__)
-    return host.double().reshape(math.prod(theta.shape[:-1]), theta.shape[-1]).numpy()
+    return host.double().resolve_neg().reshape(math.prod(theta.shape[:-1]), theta.shape[-1]).numpy()
 
 
 def naming(solver: Solver | str, leading: Sequence[int]) -> Callable[[int], str]:

@@ -100,7 +100,7 @@ def matching_scipy(theta: Tensor) -> Tensor:
     """`Matching` by scipy, one problem after the other, for machines without the kernel."""
     if not theta.numel():
         return torch.empty_like(theta)
-    scores = theta.detach().cpu().numpy().astype(np.float64).reshape(-1, *theta.shape[-2:])
+    scores = theta.detach().cpu().double().resolve_neg().numpy().reshape(-1, *theta.shape[-2:])
     y = np.zeros_like(scores)
     for row, (score, out) in enumerate(zip(scores, y, strict=True)):
         if not np.isfinite(score).all():

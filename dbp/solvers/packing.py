@@ -188,7 +188,7 @@ def knapsack_highs(theta: Tensor, weights: Tensor, capacity: Tensor) -> Tensor:
 
 
 def _highs(theta: Tensor, weights: Tensor, capacity: Tensor, name: Callable[[int], str]) -> Tensor:
-    parts = [part.detach().cpu().double().numpy() for part in (theta, weights, capacity)]
+    parts = [part.detach().cpu().double().resolve_neg().numpy() for part in (theta, weights, capacity)]
     y = call_each(_program, list(zip(*parts, strict=True)), name)
     return torch.from_numpy(np.reshape(y, theta.shape)).to(theta)
 

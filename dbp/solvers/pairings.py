@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dbp.core import Instance, Solver
 from dbp.errors import UserError
+from dbp.native import ops
 from dbp.shapes import normalise
 from dbp.solvers.graphs import Edges, edge_tensor
 from dbp.solvers.highs import maximise
@@ -50,6 +51,7 @@ class PerfectMatching(Solver):
     edges: Edges = ()
     workers: int = 0
 
+    @ops.eager  # SciPy takes NumPy's arrays
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         leading, n = theta.shape[:-1], theta.shape[-1]
         edges = self._edges(instance, leading, n).numpy()

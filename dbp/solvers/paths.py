@@ -12,7 +12,7 @@ from dbp.errors import UserError
 from dbp.native import ops
 from dbp.shapes import normalise
 from dbp.solvers.grid import NEGATIVE, OUTSIDE, is_chordless, paths, shortest_path
-from dbp.solvers.instances import naming
+from dbp.solvers.instances import naming, whole
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class GridPath(Solver):
             raise UserError(f"GridPath: neighbours must be 4 or 8, got {self.neighbours}")
         if any(np.shape(end) != (2,) for end in (self.source, self.target)):
             raise UserError(f"GridPath: source and target are a row and a column, got {self.source} and {self.target}")
+        whole((self.source, self.target), "GridPath: source and target", "cpu", bounds=None)
 
     def solve(self, theta: Tensor, instance: Instance) -> Tensor:
         arguments = self._arguments(theta.shape, theta.device, instance)
@@ -99,7 +100,8 @@ class GridPath(Solver):
         if given is None:
             given = torch.tensor(option, device=device)
             given = torch.where(given < 0, given + size, given)
-        given = _fits("source and target", given, torch.Size((*shape[:-2], 2)), device).to(torch.int64)
+        given = whole(given, "GridPath: source and target", device, bounds=None)
+        given = _fits("source and target", given, torch.Size((*shape[:-2], 2)), device)
         inside = ((given >= 0) & (given < size)).all(-1)
         return torch.where(inside, given[..., 0] * shape[-1] + given[..., 1], -1)
 

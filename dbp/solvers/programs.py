@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dbp.core import Instance, Solver
 from dbp.errors import UserError
+from dbp.native import ops
 from dbp.shapes import normalise
 from dbp.solvers.highs import maximise, meets
 from dbp.solvers.instances import fields, host_rows, naming, per_row
@@ -64,6 +65,7 @@ class IntegerProgram(Solver):
     workers: int = 0
     time_limit: float | None = None
 
+    @ops.eager  # HiGHS takes NumPy's arrays
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         leading, n = theta.shape[:-1], theta.shape[-1]
         programs = self._programs(instance, leading, n)
@@ -78,7 +80,9 @@ class IntegerProgram(Solver):
     def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
         leading, n = y.shape[:-1], y.shape[-1]
         rows = zip(
-            y.reshape(math.prod(leading), n).double().cpu().numpy(), self._programs(instance, leading, n), strict=True
+            y.reshape(math.prod(leading), n).double().cpu().resolve_neg().numpy(),
+            self._programs(instance, leading, n),
+            strict=True,
         )
         found = [meets(row, *program) for row, program in rows]
         return torch.tensor(found, dtype=torch.bool, device=y.device).reshape(leading)
@@ -113,7 +117,7 @@ def _column(name: str, value: Any, leading: Sequence[int], n: int) -> list[Any]:
     else:
         dims = _DIMS[name]
         try:
-            tensor = torch.as_tensor(value, dtype=torch.float64).cpu()
+            tensor = torch.as_tensor(value, dtype=torch.float64).cpu().resolve_neg()
         except (TypeError, ValueError) as error:
             raise UserError(f"IntegerProgram: {name} is no array of numbers: {error}") from error
         if name in ("lower", "upper", "integer") and not tensor.ndim:

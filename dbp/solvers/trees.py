@@ -14,7 +14,8 @@ from dbp.errors import UserError
 from dbp.native import ops
 from dbp.shapes import standardise, unexpanded
 from dbp.solvers.gibbs import sequential
-from dbp.solvers.instances import naming
+from dbp.solvers.graphs import edge_tensor
+from dbp.solvers.instances import MOST_NODES, count_nodes, naming, require_whole, whole
 from dbp.solvers.listing import listed
 from dbp.solvers.parts import in_parts
 from dbp.solvers.subsets import logaddexp
@@ -45,14 +46,15 @@ class SpanningTree(Solver):
     _ends: Tensor | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        require_whole(self, 0, "nodes", most=MOST_NODES)
         if self.edges is None:
             return
-        pairs = tuple(tuple(edge) for edge in self.edges)
-        object.__setattr__(self, "edges", pairs)  # a configuration has lists
-        object.__setattr__(self, "_ends", torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2))
-        nodes = self.nodes or max((node for pair in pairs for node in pair), default=-1) + 1
-        for pair in pairs:
-            if len(pair) != 2 or min(pair) < 0 or max(pair) >= nodes:
+        ends = edge_tensor(self.edges, (), "cpu")
+        object.__setattr__(self, "edges", tuple(map(tuple, ends.tolist())))  # a configuration has lists
+        object.__setattr__(self, "_ends", ends)
+        nodes = self.nodes or count_nodes(ends)
+        for pair in self.edges:
+            if min(pair) < 0 or max(pair) >= nodes:
                 raise UserError(f"SpanningTree: edge {list(pair)} is not a pair of nodes in 0..{nodes - 1}")
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
@@ -67,7 +69,7 @@ class SpanningTree(Solver):
 
     def log_partition(self, theta: Tensor, instance: Instance = None) -> Tensor:
         ends = self._graph(theta, instance)
-        nodes = self.nodes or _count_nodes(ends)
+        nodes = self.nodes or count_nodes(ends)
         return _log_partition(theta.double(), ends, nodes).to(theta) if theta.numel() else theta.sum(-1)
 
     def sample_gibbs(
@@ -99,7 +101,9 @@ class SpanningTree(Solver):
             raise UserError(
                 f"SpanningTree: {theta.shape[-1]} scores need edges of integers, [{theta.shape[-1]}, 2], got {got}"
             )
-        return ends.to(theta.device, torch.int64).expand(*theta.shape, 2)
+        if instance is not None:
+            ends = whole(ends, "SpanningTree: nodes", theta.device, bounds=None)  # the kernel names the row
+        return ends.to(theta.device).expand(*theta.shape, 2)
 
 
 @ops.operator
@@ -110,7 +114,7 @@ def spanning_tree(theta: Tensor, ends: Tensor, nodes: int) -> Tensor:
     if theta.numel():
         edges = theta.shape[-1]
         ends = unexpanded(ends, 2)
-        nodes = nodes or _count_nodes(ends)
+        nodes = nodes or count_nodes(ends)
         status = ops.call("spanning_tree", (theta, ends, y), theta.numel() // edges, edges, nodes, len(ends))
         if status:
             raise _outside(status // 8, theta.shape[:-1], nodes)
@@ -122,7 +126,7 @@ def spanning_tree_torch(theta: Tensor, ends: Tensor, nodes: int) -> Tensor:
     """`SpanningTree` on any device: Boruvka's method, all parts of all graphs at once."""
     if not theta.numel():
         return torch.empty_like(theta)
-    nodes = nodes or _count_nodes(ends)
+    nodes = nodes or count_nodes(ends)
     if (outside := ((ends < 0) | (ends >= nodes)).flatten(-2).any(-1)).any():
         raise _outside(int(outside.flatten().nonzero()[0]), theta.shape[:-1], nodes)
     edges = theta.shape[-1]
@@ -210,10 +214,6 @@ def log_weights(theta: Tensor, pair: Tensor, nodes: int, absent: Tensor) -> Tens
     top = absent.expand(*theta.shape[:-1], nodes * nodes).scatter_reduce(-1, pair, theta.detach(), "amax")
     total = (absent - top).exp().scatter_add(-1, pair, (theta - top.gather(-1, pair)).exp())
     return (top + total.log()).unflatten(-1, (nodes, nodes))
-
-
-def _count_nodes(ends: Tensor) -> int:
-    return int(ends.max()) + 1 if ends.numel() else 0
 
 
 def _outside(row: int, leading: torch.Size, nodes: int) -> UserError:

@@ -120,6 +120,8 @@ class Paths {
 
     void trace(const int64_t* ends, int64_t source, int64_t target, T* y, int64_t row, int64_t lane, dbp::Failure& failure) {
         std::fill(y, y + edges, T(0));
+        const T total = state[target].distance[lane];
+        if (total - total != 0) return failure.report(row, LOST);  // infinite: out of reach, or the sum overflowed
         for (int64_t v = target, steps = 0; v != source; v = ends[2 * state[v].last[lane]], steps++) {
             if (state[v].last[lane] < 0 || steps > nodes) return failure.report(row, LOST);
             y[state[v].last[lane]] = 1;
