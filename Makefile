@@ -29,8 +29,8 @@ test: lint  ## lint, type check, the kernels under sanitizers, and every test
 test-slurm: .venv/installed  ## jobs that a real SLURM interrupts, on this machine; needs Debian's packages, installs none
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests/slurm/requeue.py
 
-fuzz: .venv/installed  ## a thousand each of mutated command lines, configurations, data files and checkpoints
-	DBP_FUZZ=1000 .venv/bin/python -m pytest tests/test_fuzz.py --hypothesis-show-statistics
+fuzz: .venv/installed  ## mutated command lines, configurations, data, checkpoints (1,000 each); solvers (10,000)
+	DBP_FUZZ=1000 .venv/bin/python -m pytest tests/config/test_fuzz.py tests/fuzz --hypothesis-show-statistics
 
 lint: .venv/installed
 	.venv/bin/ruff check .

@@ -1,4 +1,4 @@
-"""The compiled kernels of this machine. No torch here, so that `dbp list` can say at once what is in use."""
+"""Loads the compiled kernels that fit this machine. Imports no torch, so that `dbp list` stays fast."""
 
 import ctypes
 import os
@@ -15,7 +15,7 @@ _SETS = ("kernels", "kernels_avx2", "kernels_avx512")
 
 @cache
 def load() -> tuple[ctypes.CDLL | None, str]:
-    """The library that fits the processor, and its name; or None, and why torch is used in its place."""
+    """Returns the library that fits the processor, and its name; or None, and why torch is used instead."""
     if os.environ.get("DBP_NATIVE") == "0":
         return None, "torch (DBP_NATIVE=0)"
     if not _path("kernels").exists():
@@ -29,23 +29,23 @@ def load() -> tuple[ctypes.CDLL | None, str]:
 
 
 def _of_these_sources(library: ctypes.CDLL) -> ctypes.CDLL:
-    """The library, unless it was built of other sources than lie here, as after a pull: its arguments may be others."""
+    """Returns the library; refuses one built from different sources (as after a pull), whose arguments may differ."""
     files = sorted([*_FOLDER.glob("src/*.cpp"), *_FOLDER.glob("src/*.h")])  # a wheel has none
     expected = int(sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:15], 16)
     built_of = ctypes.c_int64.in_dll(library, "dbp_sources").value if hasattr(library, "dbp_sources") else None
     if files and built_of != expected:
         raise UserError(
             "the compiled kernels are not of the sources in dbp/native/src: "
-            "install again, or run python setup.py build_ext --inplace; DBP_NATIVE=0 does without them"
+            "install again, or run python setup.py build_ext --inplace; DBP_NATIVE=0 runs without kernels"
         )
     return library
 
 
 @cache
 def function(symbol: str, pointers: int, integers: int, scaled: bool = False) -> Callable[..., int]:
-    """A function of the library that takes addresses, then integers, before the last of them a double if `scaled`.
+    """Returns a function of the library that takes addresses, then integers, with a double before the last if `scaled`.
 
-    It returns an integer; ctypes lets go of the GIL while it runs.
+    It returns an integer; ctypes releases the GIL while it runs.
     """
     found = getattr(load()[0], symbol)
     numbers = [*[ctypes.c_int64] * (integers - 1), *[ctypes.c_double] * scaled, ctypes.c_int64]
@@ -54,8 +54,15 @@ def function(symbol: str, pointers: int, integers: int, scaled: bool = False) ->
     return found
 
 
+def failure() -> str:
+    """Returns what the last C++ exception in this thread said."""
+    say = load()[0].dbp_failure  # type: ignore[union-attr]
+    say.restype = ctypes.c_char_p
+    return say().decode(errors="replace")
+
+
 def status() -> str:
-    """What the solvers run on: `native (kernels_avx512)`, or `torch` with the reason why no kernel is used."""
+    """Returns what the solvers run on: `native (kernels_avx512)`, or `torch` with the reason why no kernel is used."""
     return load()[1]
 
 

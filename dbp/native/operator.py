@@ -1,4 +1,4 @@
-"""A kernel as a torch operator, so that torch.compile, torch.export and vmap pass through it."""
+"""Registers a kernel as a torch operator, so that torch.compile, torch.export and vmap pass through it."""
 
 import functools
 import sys
@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from dbp.native import torch_private
+
 F = TypeVar("F", bound=Callable[..., Any])
-PLAIN = (Tensor, torch.nn.Parameter)  # the types of tensors that lie in memory as they are
+PLAIN = (Tensor, torch.nn.Parameter)  # tensor types whose memory holds their values
 
 
 def operator(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -41,17 +43,17 @@ def _lead(argument: Any, dim: int | None, size: int) -> Any:
 
 
 def traced(theta: Tensor) -> bool:
-    """Whether what is done with a tensor is recorded or transformed: by torch.compile, export, vmap or a mode."""
+    """Tells whether operations on a tensor are recorded or transformed: by torch.compile, export, vmap or a mode."""
     return (
-        torch.compiler.is_dynamo_compiling()  # what else is_compiling tells, the next lines do, too
+        torch.compiler.is_dynamo_compiling()  # the next lines cover the other cases of is_compiling
         or type(theta) not in PLAIN
-        or torch._C._functorch.maybe_current_level() is not None
-        or torch._C._len_torch_dispatch_stack() > 0
+        or torch_private.functorch_level() is not None
+        or torch_private.dispatch_modes() > 0
     )
 
 
 def eager(function: F) -> F:
-    """Never traced, as by torch.compiler.disable; but torch's compiler, as large as torch, is not imported for it."""
+    """Excludes a function from tracing, as torch.compiler.disable does, without importing torch's compiler for it."""
     disabled: list[Callable[..., Any]] = []
 
     @functools.wraps(function)

@@ -1,4 +1,4 @@
-"""The kernels, for other rooms: whether they serve a tensor, how they are called, registered and traced."""
+"""The interface of the kernels for other rooms: availability, calls, operators, tracing."""
 
 from dbp.native.library import call, empty_like, serves, widen
 from dbp.native.loader import status

@@ -1,8 +1,8 @@
-"""Tables of quantiles, which random words look up by their bits: any law for the cost of two loads.
+"""Quantile tables for inverse-transform sampling: the bits of a random word index the table, at the cost of two loads.
 
-A table is `[2, nodes, 2]`: for the lower half of the probabilities and for the upper one, the quantiles from the end to
-the median, each with the rise to the next. The probability p to the nearer end is 2^-33 to 1/2; between two powers of
-two lie 128 nodes at equal steps, so that the bits of p as a floating number say where it is.
+A table is `[2, nodes, 2]`: for the lower half of the probabilities and for the upper half, the quantiles from the tail
+to the median, each with the increment to the next. The tail probability p is 2^-33 to 1/2; 128 equally spaced nodes lie
+between two powers of two, so that the bits of p as a floating-point number are its index.
 """
 
 import math
@@ -17,7 +17,7 @@ OCTAVES, EACH = 32, 128  # as in native/src/noise.cpp
 
 
 def place(word: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The node before the probability that a random word stands for, lower half then upper, and how far it is past."""
+    """Returns the node before a random word's probability (lower half, then upper), and how far it is past the node."""
     mantissa, bias = (23, 127) if dtype == torch.float32 else (52, 1023)
     each = int(math.log2(EACH))
     upper = word >> (torch.iinfo(word.dtype).bits - 1)  # -1 in the upper half
@@ -32,7 +32,7 @@ def place(word: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 @eager  # NumPy and SciPy, once
 @lru_cache(maxsize=32)
 def of_sum_of_gamma(k: float, terms: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Those of `sum_{i=1..terms} Gamma(1/k, scale k/i)`, less log(terms) and by k."""
+    """Returns the quantiles of `(sum_{i=1..terms} Gamma(1/k, scale k/i) - log(terms)) / k`."""
     import numpy as np
     from scipy.interpolate import PchipInterpolator
     from scipy.special import gammainc, gammaincc, ndtri
@@ -53,10 +53,10 @@ def of_sum_of_gamma(k: float, terms: int, dtype: torch.dtype, device: torch.devi
 
 
 def _mixture(k: float, terms: int):
-    """`sum_i Gamma(1/k, scale k/i)` is Gamma(shape + J, scale 1/rate), J with these probabilities.
+    """Returns P(J = j), the shape and the rate: `sum_i Gamma(1/k, scale k/i)` is Gamma(shape + J, scale 1/rate).
 
-    J is a sum of negative binomials, its distribution computed by the recursion of Moschopoulos, "The distribution of
-    the sum of independent gamma random variables", Annals of the Institute of Statistical Mathematics 37, 1985.
+    J is a sum of negative binomials; its distribution is computed by the recursion of Moschopoulos, "The distribution
+    of the sum of independent gamma random variables", Annals of the Institute of Statistical Mathematics 37, 1985.
     """
     import numpy as np
 

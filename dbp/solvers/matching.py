@@ -105,6 +105,8 @@ def matching_scipy(theta: Tensor) -> Tensor:
     for row, (score, out) in enumerate(zip(scores, y, strict=True)):
         if not np.isfinite(score).all():
             raise _not_finite(row, theta.shape[:-2])
+        if np.abs(score).max() > 2.0**960:  # sums of such numbers overflow
+            score = np.ldexp(score, -64)
         cost, chosen = (-score, out) if score.shape[0] <= score.shape[1] else (-score.T, out.T)
         chosen[np.arange(len(cost)), _first_of_the_best(cost)] = 1
     return torch.from_numpy(y).reshape(theta.shape).to(theta)

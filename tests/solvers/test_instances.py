@@ -35,7 +35,10 @@ REFUSED = {
     "path target": ("GraphPath(EDGES, target={})(x)", [1.5, 2**62, 2**80, -2]),
     "path sources": ("GraphPath(EDGES)(x, dict(source={}))", [0.5, math.inf, 2**24, 2**62, 2**80, -2, "'a'", "None"]),
     "path edges": ("GraphPath(((0, 1), (1, {}), (0, 2)))(x)", [0.5, 2**31, 2**62, 2**80, -2]),
-    "tree": ("SpanningTree()(x, dict(edges=torch.tensor([[0, 1], [1, {}], [0, 2]])))", [2**31 - 1, 2**31, 2**62, -1, 0.5]),
+    "tree": (
+        "SpanningTree()(x, dict(edges=torch.tensor([[0, 1], [1, {}], [0, 2]])))",
+        [2**31 - 1, 2**31, 2**62, -1, 0.5],
+    ),
     "tree edges": ("SpanningTree(((0, 1), (1, {}), (0, 2)))(x)", [2**31, 2**62, 2**80, -1, 0.5]),
     "tree nodes": ("SpanningTree(EDGES, nodes={})(x)", [2**31, 2**62, 2, -1, 4.5]),
     "root": ("Arborescence(EDGES, root={})(x)", [2**62, -2, math.nan, math.inf, 0.7, "'a'"]),

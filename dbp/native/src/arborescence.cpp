@@ -142,11 +142,7 @@ int64_t solve(const T* theta, const int64_t* ends, const int64_t* root, T* y, in
 
 }  // namespace
 
-DBP_EXPORT int64_t dbp_arborescence_f32(const float* theta, const int64_t* ends, const int64_t* root, float* y,
-                                        int64_t rows, int64_t edges, int64_t nodes, int64_t graphs, int64_t threads) {
-    return solve(theta, ends, root, y, rows, edges, nodes, graphs, threads);
-}
-DBP_EXPORT int64_t dbp_arborescence_f64(const double* theta, const int64_t* ends, const int64_t* root, double* y,
-                                        int64_t rows, int64_t edges, int64_t nodes, int64_t graphs, int64_t threads) {
-    return solve(theta, ends, root, y, rows, edges, nodes, graphs, threads);
-}
+DBP_BOTH(arborescence,
+         (const T* theta, const int64_t* ends, const int64_t* root, T* y, int64_t rows, int64_t edges, int64_t nodes,
+          int64_t graphs, int64_t threads),
+         solve(theta, ends, root, y, rows, edges, nodes, graphs, threads))

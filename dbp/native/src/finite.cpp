@@ -26,5 +26,4 @@ int64_t finite(const T* x, int64_t n) {
 
 }  // namespace
 
-DBP_EXPORT int64_t dbp_finite_f32(const float* x, int64_t n) { return finite(x, n); }
-DBP_EXPORT int64_t dbp_finite_f64(const double* x, int64_t n) { return finite(x, n); }
+DBP_BOTH(finite, (const T* x, int64_t n), finite(x, n))

@@ -136,24 +136,17 @@ int64_t solve(const T* theta, const int64_t* ends, const int64_t* source, const 
     constexpr int L = dbp::LANES<T>;
     if (!rows) return 0;  // and maybe no graph
     dbp::Failure failure;
-    return failure.status(dbp::guarded([&] {
-        const Graph graph(ends, edges, nodes);
-        return dbp::parallel((rows + L - 1) / L, 4.0 * L * edges, threads, [&](int64_t begin, int64_t end) {
-            Paths<T> paths(graph, edges, nodes);
-            for (int64_t group = begin; group < end; group++)
-                paths.solve(theta, ends, source, target, y, group * L, std::min<int64_t>(L, rows - group * L), failure);
-        });
+    const Graph graph(ends, edges, nodes);
+    return failure.status(dbp::parallel((rows + L - 1) / L, 4.0 * L * edges, threads, [&](int64_t begin, int64_t end) {
+        Paths<T> paths(graph, edges, nodes);
+        for (int64_t group = begin; group < end; group++)
+            paths.solve(theta, ends, source, target, y, group * L, std::min<int64_t>(L, rows - group * L), failure);
     }));
 }
 
 }  // namespace
 
-DBP_EXPORT int64_t dbp_graph_path_f32(const float* theta, const int64_t* ends, const int64_t* source, const int64_t* target,
-                                      float* y, int64_t rows, int64_t edges, int64_t nodes, int64_t threads) {
-    return solve(theta, ends, source, target, y, rows, edges, nodes, threads);
-}
-DBP_EXPORT int64_t dbp_graph_path_f64(const double* theta, const int64_t* ends, const int64_t* source,
-                                      const int64_t* target, double* y, int64_t rows, int64_t edges, int64_t nodes,
-                                      int64_t threads) {
-    return solve(theta, ends, source, target, y, rows, edges, nodes, threads);
-}
+DBP_BOTH(graph_path,
+         (const T* theta, const int64_t* ends, const int64_t* source, const int64_t* target, T* y, int64_t rows,
+          int64_t edges, int64_t nodes, int64_t threads),
+         solve(theta, ends, source, target, y, rows, edges, nodes, threads))

@@ -509,13 +509,8 @@ int64_t grid_path(Problem<T> p, int64_t neighbours, int64_t threads) {
 
 }  // namespace
 
-#define DBP_GRID_PATH(NAME, T)                                                                                      \
-    DBP_EXPORT int64_t NAME(const T* theta, const uint8_t* open, const int64_t* source, const int64_t* target,      \
-                            T* y, int64_t rows, int64_t height, int64_t width, int64_t neighbours, int64_t sweep,   \
-                            int64_t clip, int64_t threads) {                                                        \
-        const T highest = clip ? T(0) : INF<T>;                                                                     \
-        return grid_path<T>({theta, open, source, target, y, rows, height, width, sweep, highest, nullptr},         \
-                            neighbours, threads);                                                                   \
-    }
-DBP_GRID_PATH(dbp_grid_path_f32, float)
-DBP_GRID_PATH(dbp_grid_path_f64, double)
+DBP_BOTH(grid_path,
+         (const T* theta, const uint8_t* open, const int64_t* source, const int64_t* target, T* y, int64_t rows,
+          int64_t height, int64_t width, int64_t neighbours, int64_t sweep, int64_t clip, int64_t threads),
+         grid_path<T>({theta, open, source, target, y, rows, height, width, sweep, clip ? T(0) : INF<T>, nullptr},
+                      neighbours, threads))

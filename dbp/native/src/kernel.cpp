@@ -1,3 +1,5 @@
+#include <cstring>
+
 #include "kernel.h"
 
 #if defined(__linux__)
@@ -22,6 +24,18 @@ DBP_EXPORT int64_t dbp_best_instruction_set() {
     return 0;
 #endif
 }
+
+namespace {
+thread_local char message[256];
+}
+
+int64_t dbp::failed(const std::exception& error) {
+    std::strncpy(message, error.what(), sizeof message - 1);
+    return FAILED;
+}
+
+// What the last exception in this thread said.
+DBP_EXPORT const char* dbp_failure() { return message; }
 
 dbp::Lent dbp::lent{};
 

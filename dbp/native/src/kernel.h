@@ -7,9 +7,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <limits>
 #include <new>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -21,9 +21,25 @@
 
 #define DBP_EXPORT extern "C" __attribute__((visibility("default")))
 
+// Exports a kernel as dbp_NAME_f32 and dbp_NAME_f64: the same parameters and the same call with T = float and T = double.
+// No exception leaves them, which would end the process.
+#define DBP_BOTH(NAME, PARAMETERS, ...)                                               \
+    namespace NAME##_of_float {                                                       \
+    using T = float;                                                                  \
+    DBP_EXPORT int64_t dbp_##NAME##_f32 PARAMETERS {                                  \
+        return dbp::guarded([&]() -> int64_t { return __VA_ARGS__; });                \
+    }                                                                                 \
+    }                                                                                 \
+    namespace NAME##_of_double {                                                      \
+    using T = double;                                                                 \
+    DBP_EXPORT int64_t dbp_##NAME##_f64 PARAMETERS {                                  \
+        return dbp::guarded([&]() -> int64_t { return __VA_ARGS__; });                \
+    }                                                                                 \
+    }
+
 namespace dbp {
 
-constexpr int64_t OUT_OF_MEMORY = -1;
+constexpr int64_t OUT_OF_MEMORY = -1, FAILED = -2;
 
 #if defined(__AVX512F__)
 constexpr int LANE_BYTES = 64;
@@ -110,30 +126,41 @@ void on_threads(int64_t workers, Take take) {
     std::vector<std::thread> made;
     try {
         for (int64_t i = 1; i < workers; i++) made.emplace_back(take);
-    } catch (const std::system_error&) {  // no more threads to be had: those that are there do the work
+    } catch (const std::exception&) {  // no more threads, or no memory for them: the threads that exist do the work
     }
     take();
     for (auto& thread : made) thread.join();
 }
 
-// What `work` returns, or OUT_OF_MEMORY.
+// Keeps what an exception says for `dbp_failure`, per thread; returns FAILED.
+int64_t failed(const std::exception& error);
+
+// Returns what `work` returns, or OUT_OF_MEMORY, or FAILED after any other exception.
 template <class Work>
 int64_t guarded(Work work) {
     try {
         return work();
     } catch (const std::bad_alloc&) {
         return OUT_OF_MEMORY;
+    } catch (const std::exception& error) {
+        return failed(error);
     }
 }
 
 // Calls `work(begin, end)` on pieces of [0, items), on at most `threads` threads, each with 100 us of work or more.
+// Returns 0; the first exception of any thread is thrown again here, after all have ended.
 template <class Work>
 int64_t parallel(int64_t items, double nanoseconds_per_item, int64_t threads, Work work) {
     const double useful = items * nanoseconds_per_item / 100e3;
     const int64_t workers = std::min({threads, items, useful < 1e6 ? static_cast<int64_t>(useful) : threads});
-    std::atomic<int64_t> status{0};
+    std::atomic_flag caught = ATOMIC_FLAG_INIT;
+    std::exception_ptr thrown;
     auto safely = [&](int64_t begin, int64_t end) {
-        if (guarded([&] { return work(begin, end), 0; })) status = OUT_OF_MEMORY;
+        try {
+            work(begin, end);
+        } catch (...) {
+            if (!caught.test_and_set()) thrown = std::current_exception();
+        }
     };
     if (workers <= 1) {
         if (items > 0) safely(0, items);
@@ -144,7 +171,8 @@ int64_t parallel(int64_t items, double nanoseconds_per_item, int64_t threads, Wo
             for (int64_t begin; (begin = next.fetch_add(piece)) < items;) safely(begin, std::min(items, begin + piece));
         });
     }
-    return status;
+    if (thrown) std::rethrow_exception(thrown);
+    return 0;
 }
 
 // The first row that cannot be solved, whichever thread met it, and why: `code` is 1 to 7.
@@ -158,10 +186,10 @@ class Failure {
         while (mine < seen && !first.compare_exchange_weak(seen, mine)) {
         }
     }
-    // What a kernel returns: 0, OUT_OF_MEMORY, or 8 * row + code.
-    int64_t status(int64_t of_parallel) const {
+    // What a kernel returns: 0, or 8 * row + code. Its argument is the call that does the work.
+    int64_t status(int64_t) const {
         const int64_t seen = first;
-        return of_parallel || seen == std::numeric_limits<int64_t>::max() ? of_parallel : seen;
+        return seen == std::numeric_limits<int64_t>::max() ? 0 : seen;
     }
 };
 

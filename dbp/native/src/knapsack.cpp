@@ -113,11 +113,7 @@ int64_t solve(const T* theta, const int64_t* weights, const int64_t* capacities,
 
 }  // namespace
 
-DBP_EXPORT int64_t dbp_knapsack_f32(const float* theta, const int64_t* weights, const int64_t* capacities, float* y,
-                                    int64_t rows, int64_t items, int64_t lists, int64_t limits, int64_t threads) {
-    return solve(theta, weights, capacities, y, rows, items, lists, limits, threads);
-}
-DBP_EXPORT int64_t dbp_knapsack_f64(const double* theta, const int64_t* weights, const int64_t* capacities, double* y,
-                                    int64_t rows, int64_t items, int64_t lists, int64_t limits, int64_t threads) {
-    return solve(theta, weights, capacities, y, rows, items, lists, limits, threads);
-}
+DBP_BOTH(knapsack,
+         (const T* theta, const int64_t* weights, const int64_t* capacities, T* y, int64_t rows, int64_t items,
+          int64_t lists, int64_t limits, int64_t threads),
+         solve(theta, weights, capacities, y, rows, items, lists, limits, threads))

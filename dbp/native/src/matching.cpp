@@ -4,7 +4,12 @@
 //
 // Kept throughout: cost[i][j] - v[j] is least at j = x[i] for every assigned row i, and v <= 0 with v = 0 at free
 // columns when there are more columns than rows.
+//
+// Rounding makes these inequalities approximate. In float32 the assignment is returned if their errors, added up, leave no
+// doubt that it is the only best one; else it is solved again in float64.
+#include <cmath>
 #include <cstring>
+#include <optional>
 
 #include "registers.h"
 
@@ -16,6 +21,7 @@ template <class T, int W> class Assignment {
     using Index = typename dbp::Register<T, W>::Index;
     static constexpr int L = W / sizeof(T);
     static constexpr T inf = std::numeric_limits<T>::infinity();
+    static constexpr T ROUNDINGS = 16;  // for each row's least reduced cost; three are those of comparing with it
 
     const int n, m, p, words;  // rows <= columns, columns padded to whole registers, and 64 to a word
     const bool flipped;
@@ -38,17 +44,19 @@ template <class T, int W> class Assignment {
         std::fill_n(cost, at(n, p, 0), inf);  // the padding stays infinite
     }
 
-    // False when a score is not finite.
-    DBP_INLINE bool solve(const T* theta, T* out) {
-        load(theta, out);
+    // False when a score is not finite, a sum overflows, or rounding leaves doubt; `out` is not written then. Scores are
+    // multiplied by `scale`.
+    template <class S>
+    DBP_INLINE bool solve(const S* theta, S* out, T scale) {
+        load(theta, out, scale);
         reduce();
         free.clear();
         for (int j = 0; j < m; j++)
             if (y[j] < 0) free.push_back(j);
         for (int row : waiting)
             if (!augment(row)) return false;
-        first_of_the_best();
-        std::memset(out, 0, sizeof(T) * n * m);
+        if (!first_of_the_best()) return false;
+        std::memset(out, 0, sizeof(S) * n * m);
         for (int i = 0; i < n; i++) out[flipped ? at(x[i], n, i) : at(i, m, x[i])] = 1;
         return true;
     }
@@ -66,20 +74,21 @@ template <class T, int W> class Assignment {
 
     bool square() const { return n == m && n > 1; }
 
-    // Costs are minus scores. If square, v is the least of each column and pred its first row. Sends for the output.
-    DBP_INLINE void load(const T* theta, T* out) {
+    // Costs are minus scaled scores. If square, v is the least of each column and pred its first row. Sends for the output.
+    template <class S>
+    DBP_INLINE void load(const S* theta, S* out, T scale) {
         const int n = this->n, m = this->m, p = this->p, width = square() ? p : 0;
         T* const v = this->v;
         Index* const pred = this->pred;
         for (int j = 0; j < p; j++) v[j] = square() && j < m ? inf : 0, pred[j] = 0;
         for (int i = 0; i < n; i++) {
             T* __restrict c = row(i);
-            for (size_t j = at(i, m, 0); j < at(i + 1, m, 0); j += 64 / sizeof(T)) __builtin_prefetch(out + j, 1);
-            const T* from = theta + (flipped ? i : at(i, m, 0));
+            for (size_t j = at(i, m, 0); j < at(i + 1, m, 0); j += 64 / sizeof(S)) __builtin_prefetch(out + j, 1);
+            const S* from = theta + (flipped ? i : at(i, m, 0));
             if (flipped) {
-                for (int j = 0; j < m; j++) c[j] = -from[at(j, n, 0)];
+                for (int j = 0; j < m; j++) c[j] = -from[at(j, n, 0)] * scale;
             } else {
-                for (int j = 0; j < m; j++) c[j] = -from[j];
+                for (int j = 0; j < m; j++) c[j] = -from[j] * scale;
             }
             for (int j = 0; j < width; j += L) {
                 const V t = vec(c + j);
@@ -229,16 +238,40 @@ template <class T, int W> class Assignment {
 
     // Among the optimal assignments, which use edges of least reduced cost only, the first in lexicographic order.
     // Row n stands for the free columns, which may be exchanged for any column with v = 0.
-    DBP_INLINE void first_of_the_best() {
+    DBP_INLINE bool first_of_the_best() {
         for (int j = 0; j < m; j++)
             if (y[j] < 0) y[j] = n;
-        find_tight();
-        if (!circles()) return;
+        const T slack = sizeof(T) == 8 || exact() ? 0 : tolerance();
+        if (!find_tight(slack)) return false;
+        if (!circles()) return true;
+        if (slack > 0) return false;
         std::fill(later.begin(), later.end(), ~uint64_t(0));
         for (int i = 0; i < n; i++) {
             take_first(i);
             later[x[i] / 64] &= ~bit(x[i]);
         }
+        return true;
+    }
+
+    // A better or equally good assignment differs in a circle of edges whose reduced costs less their rows' least ones add
+    // up to zero at most. None is below zero by more than its rounding error; so each of them is at most the sum of these
+    // errors. Edges within this bound of it are taken for tight: if they make no circle, the optimum is unique.
+    T tolerance() const {
+        T total = 0;
+        for (int i = 0; i < n; i++) total += std::fabs(cost[at(i, p, x[i])] - v[x[i]]);
+        return ROUNDINGS * std::numeric_limits<T>::epsilon() * total;
+    }
+
+    // Whether all costs are integers so small that no sum of them was rounded.
+    bool exact() const {
+        const T most = T(0.25) / (std::numeric_limits<T>::epsilon() * n);
+        for (int i = 0; i < n; i++) {
+            const T* const c = cost + at(i, p, 0);
+            bool all = true;
+            for (int j = 0; j < m; j++) all &= std::fabs(c[j]) < most && c[j] == T(static_cast<int>(c[j]));
+            if (!all) return false;
+        }
+        return true;
     }
 
     static DBP_INLINE uint64_t bit(int j) { return uint64_t(1) << (j % 64); }
@@ -247,7 +280,11 @@ template <class T, int W> class Assignment {
     // The columns that a row has.
     uint64_t own(int node, int w) const { return node == n ? unused[w] : x[node] / 64 == w ? bit(x[node]) : 0; }
 
-    DBP_INLINE void find_tight() {
+    // The edges at most `slack` above their row's least reduced cost. False if some are so far below it, or potentials so
+    // large, that `slack` is no bound of the errors.
+    DBP_INLINE bool find_tight(T slack) {
+        V below{};  // by how much at most, in each lane
+        T odd = 0;  // zero, or not a number
         std::fill(unused.begin(), unused.end(), 0);
         for (const int j : free) unused[j / 64] |= bit(j);
         for (int i = 0; i <= n; i++)
@@ -255,15 +292,22 @@ template <class T, int W> class Assignment {
                 const int first = 64 * w, end = std::min(first + 64, p);
                 uint64_t hits = 0;
                 if (i < n) {
-                    const T u = row(i)[x[i]] - v[x[i]];
-                    for (int j = first; j < end; j += L)
-                        hits |= uint64_t(dbp::bits(vec(row(i) + j) - vec(v + j) <= u)) << (j - first);
+                    const T u = row(i)[x[i]] - v[x[i]], near = u + slack;
+                    odd += u - u;
+                    for (int j = first; j < end; j += L) {
+                        const V reduced = vec(row(i) + j) - vec(v + j);
+                        hits |= uint64_t(dbp::bits(reduced <= near)) << (j - first);
+                        if constexpr (sizeof(T) == 4) below = dbp::least(below, reduced - u);
+                    }
                 } else if (n < m) {
-                    for (int j = first; j < end; j += L) hits |= uint64_t(dbp::bits(vec(v + j) == 0)) << (j - first);
+                    for (int j = first; j < end; j += L) hits |= uint64_t(dbp::bits(vec(v + j) >= -slack)) << (j - first);
                 }
                 if (first + 64 > m) hits &= bit(m) - 1;  // infinite costs are as good as the padding
                 tight(i)[w] = hits | own(i, w);          // its own is not among them where scores are no numbers
             }
+        if constexpr (sizeof(T) == 8) return true;
+        for (int j = 0; j < m; j++) odd += v[j] - v[j];
+        return odd == 0 && -dbp::smallest(below) * n <= slack * ((ROUNDINGS - 3) / ROUNDINGS);
     }
 
     // Rows can pass their columns on in a circle within a strongly connected component (Tarjan, SIAM J. Comput. 1,
@@ -355,11 +399,23 @@ template <class T, int W> class Assignment {
     }
 };
 
+// In float64, which takes twice as long, with sums that cannot overflow.
+template <class T, int W>
+__attribute__((noinline)) bool again(std::optional<Assignment<double, W>>& problem, int64_t n, int64_t m, const T* scores,
+                                     T* out) {
+    if (!problem) problem.emplace(static_cast<int>(n), static_cast<int>(m));
+    return problem->solve(scores, out, 0x1p-40);
+}
+
 template <class T, int W>
 void rows_of(const T* theta, T* y, int64_t n, int64_t m, int64_t begin, int64_t end, dbp::Failure& failure) {
     Assignment<T, W> problem(static_cast<int>(n), static_cast<int>(m));
-    for (int64_t b = begin; b < end; b++)
-        if (!problem.solve(theta + b * n * m, y + b * n * m)) failure.report(b, 1);
+    std::optional<Assignment<double, W>> wide;
+    for (int64_t b = begin; b < end; b++) {
+        const T* scores = theta + b * n * m;
+        T* out = y + b * n * m;
+        if (!problem.solve(scores, out, 1) && !again(wide, n, m, scores, out)) failure.report(b, 1);
+    }
 }
 
 // theta, y: [rows, n, m]. Narrow registers are best for small problems, where their smallest lane is what costs.
@@ -374,9 +430,5 @@ int64_t solve(const T* theta, T* y, int64_t rows, int64_t n, int64_t m, int64_t 
 
 }  // namespace
 
-DBP_EXPORT int64_t dbp_matching_f32(const float* theta, float* y, int64_t rows, int64_t n, int64_t m, int64_t threads) {
-    return solve(theta, y, rows, n, m, threads);
-}
-DBP_EXPORT int64_t dbp_matching_f64(const double* theta, double* y, int64_t rows, int64_t n, int64_t m, int64_t threads) {
-    return solve(theta, y, rows, n, m, threads);
-}
+DBP_BOTH(matching, (const T* theta, T* y, int64_t rows, int64_t n, int64_t m, int64_t threads),
+         solve(theta, y, rows, n, m, threads))

@@ -254,15 +254,11 @@ int64_t fill(T* z, const T* centre, const T* table, int64_t key, int64_t offset,
 
 }  // namespace
 
-#define DBP_NOISE(NAME, DISTRIBUTION)                                                                                  \
-    DBP_EXPORT int64_t dbp_##NAME##_f32(float* z, const float* centre, const float* table, int64_t key,                \
-                                        int64_t offset, int64_t n, int64_t period, double scale, int64_t threads) {    \
-        return fill<DISTRIBUTION>(z, centre, table, key, offset, n, period, scale, threads);                           \
-    }                                                                                                                  \
-    DBP_EXPORT int64_t dbp_##NAME##_f64(double* z, const double* centre, const double* table, int64_t key,             \
-                                        int64_t offset, int64_t n, int64_t period, double scale, int64_t threads) {    \
-        return fill<DISTRIBUTION>(z, centre, table, key, offset, n, period, scale, threads);                           \
-    }
+#define DBP_NOISE(NAME, DISTRIBUTION)                                                                                   \
+    DBP_BOTH(NAME,                                                                                                      \
+             (T* z, const T* centre, const T* table, int64_t key, int64_t offset, int64_t n, int64_t period,            \
+              double scale, int64_t threads),                                                                           \
+             fill<DISTRIBUTION>(z, centre, table, key, offset, n, period, scale, threads))
 
 DBP_NOISE(uniform, Uniform)
 DBP_NOISE(normal, Normal)

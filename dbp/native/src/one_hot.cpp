@@ -37,9 +37,4 @@ int64_t one_hot(const T* x, T* y, int64_t rows, int64_t n, int64_t threads) {
 
 }  // namespace
 
-DBP_EXPORT int64_t dbp_one_hot_f32(const float* x, float* y, int64_t rows, int64_t n, int64_t threads) {
-    return one_hot(x, y, rows, n, threads);
-}
-DBP_EXPORT int64_t dbp_one_hot_f64(const double* x, double* y, int64_t rows, int64_t n, int64_t threads) {
-    return one_hot(x, y, rows, n, threads);
-}
+DBP_BOTH(one_hot, (const T* x, T* y, int64_t rows, int64_t n, int64_t threads), one_hot(x, y, rows, n, threads))

@@ -195,9 +195,4 @@ int64_t rank(const T* x, T* y, int64_t rows, int64_t n, int64_t threads) {
 
 }  // namespace
 
-DBP_EXPORT int64_t dbp_rank_f32(const float* x, float* y, int64_t rows, int64_t n, int64_t threads) {
-    return rank(x, y, rows, n, threads);
-}
-DBP_EXPORT int64_t dbp_rank_f64(const double* x, double* y, int64_t rows, int64_t n, int64_t threads) {
-    return rank(x, y, rows, n, threads);
-}
+DBP_BOTH(rank, (const T* x, T* y, int64_t rows, int64_t n, int64_t threads), rank(x, y, rows, n, threads))

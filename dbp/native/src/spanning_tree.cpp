@@ -112,11 +112,7 @@ int64_t solve(const T* theta, const int64_t* ends, T* y, int64_t rows, int64_t e
 
 }  // namespace
 
-DBP_EXPORT int64_t dbp_spanning_tree_f32(const float* theta, const int64_t* ends, float* y, int64_t rows, int64_t edges,
-                                         int64_t nodes, int64_t graphs, int64_t threads) {
-    return solve(theta, ends, y, rows, edges, nodes, graphs, threads);
-}
-DBP_EXPORT int64_t dbp_spanning_tree_f64(const double* theta, const int64_t* ends, double* y, int64_t rows, int64_t edges,
-                                         int64_t nodes, int64_t graphs, int64_t threads) {
-    return solve(theta, ends, y, rows, edges, nodes, graphs, threads);
-}
+DBP_BOTH(spanning_tree,
+         (const T* theta, const int64_t* ends, T* y, int64_t rows, int64_t edges, int64_t nodes, int64_t graphs,
+          int64_t threads),
+         solve(theta, ends, y, rows, edges, nodes, graphs, threads))

@@ -132,17 +132,20 @@ int64_t mean(const X* x, T* out, int64_t samples, int64_t n, int64_t threads) {
     });
 }
 
+// Sums as many terms side by side, and adds these sums in the same order, for registers of every width.
 template <class T, class X>
 T dot(const X* x, const T* y, int64_t n) {
     using V = dbp::Lanes<T>;
-    constexpr int64_t L = dbp::LANES<T>, K = 4;  // registers: what one waits for, the other computes
+    constexpr int64_t L = dbp::LANES<T>, PARTS = 64 / dbp::LANE_BYTES, K = 4 * PARTS;
     V sum[K] = {};
     int64_t i = 0;
     for (; i + K * L <= n; i += K * L)
         for (int64_t k = 0; k < K; k++) sum[k] += read<V>(x + i + k * L) * read<V>(y + i + k * L);
-    const V all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
     T total = 0;
-    for (int64_t l = 0; l < L; l++) total += all[l];
+    for (int64_t p = 0; p < PARTS; p++) {
+        const V all = (sum[p] + sum[PARTS + p]) + (sum[2 * PARTS + p] + sum[3 * PARTS + p]);
+        for (int64_t l = 0; l < L; l++) total += all[l];
+    }
     for (; i < n; i++) total += x[i] * y[i];
     return total;
 }
@@ -178,30 +181,18 @@ int64_t contrasts(const X* x, const T* y, T* out, int64_t samples, int64_t rows,
 
 }  // namespace
 
-#define DBP_SUMS(SUFFIX, T)                                                                                            \
-    DBP_EXPORT int64_t dbp_own_gradient_##SUFFIX(const T* grad, const T* weight, T* own, int64_t rows, int64_t n,      \
-                                                 int64_t threads) {                                                    \
-        return own_gradient(grad, weight, own, rows, n, threads);                                                      \
-    }                                                                                                                  \
-    DBP_EXPORT int64_t dbp_weighted_sum_##SUFFIX(const T* x, const T* minus, const T* weight, T* out, int64_t samples, \
-                                                 int64_t few, int64_t rows, int64_t n, double scale,                   \
-                                                 int64_t threads) {                                                    \
-        return weighted_sum(x, minus, weight, out, samples, few, rows, n, static_cast<T>(scale), threads);             \
-    }                                                                                                                  \
-    DBP_EXPORT int64_t dbp_contrasts_##SUFFIX(const T* y, const T* x, T* out, int64_t samples, int64_t rows, int64_t n,\
-                                              int64_t paired, int64_t threads) {                                       \
-        return contrasts(x, y, out, samples, rows, n, paired, threads);                                                \
-    }                                                                                                                  \
-    DBP_EXPORT int64_t dbp_contrasts_of_bytes_##SUFFIX(const T* y, const int8_t* x, T* out, int64_t samples,           \
-                                                       int64_t rows, int64_t n, int64_t paired, int64_t threads) {     \
-        return contrasts(x, y, out, samples, rows, n, paired, threads);                                                \
-    }                                                                                                                  \
-    DBP_EXPORT int64_t dbp_mean_##SUFFIX(T* out, const T* x, int64_t samples, int64_t n, int64_t threads) {            \
-        return mean(x, out, samples, n, threads);                                                                      \
-    }                                                                                                                  \
-    DBP_EXPORT int64_t dbp_mean_of_bytes_##SUFFIX(T* out, const int8_t* x, int64_t samples, int64_t n,                 \
-                                                  int64_t threads) {                                                   \
-        return mean(x, out, samples, n, threads);                                                                      \
-    }
-DBP_SUMS(f32, float)
-DBP_SUMS(f64, double)
+DBP_BOTH(own_gradient, (const T* grad, const T* weight, T* own, int64_t rows, int64_t n, int64_t threads),
+         own_gradient(grad, weight, own, rows, n, threads))
+DBP_BOTH(weighted_sum,
+         (const T* x, const T* minus, const T* weight, T* out, int64_t samples, int64_t few, int64_t rows, int64_t n,
+          double scale, int64_t threads),
+         weighted_sum(x, minus, weight, out, samples, few, rows, n, static_cast<T>(scale), threads))
+DBP_BOTH(contrasts,
+         (const T* y, const T* x, T* out, int64_t samples, int64_t rows, int64_t n, int64_t paired, int64_t threads),
+         contrasts(x, y, out, samples, rows, n, paired, threads))
+DBP_BOTH(contrasts_of_bytes,
+         (const T* y, const int8_t* x, T* out, int64_t samples, int64_t rows, int64_t n, int64_t paired, int64_t threads),
+         contrasts(x, y, out, samples, rows, n, paired, threads))
+DBP_BOTH(mean, (T* out, const T* x, int64_t samples, int64_t n, int64_t threads), mean(x, out, samples, n, threads))
+DBP_BOTH(mean_of_bytes, (T* out, const int8_t* x, int64_t samples, int64_t n, int64_t threads),
+         mean(x, out, samples, n, threads))

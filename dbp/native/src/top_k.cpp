@@ -165,9 +165,5 @@ int64_t top_k(const T* x, T* y, int64_t rows, int64_t n, int64_t k, int64_t thre
 
 }  // namespace
 
-DBP_EXPORT int64_t dbp_top_k_f32(const float* x, float* y, int64_t rows, int64_t n, int64_t k, int64_t threads) {
-    return top_k(x, y, rows, n, k, threads);
-}
-DBP_EXPORT int64_t dbp_top_k_f64(const double* x, double* y, int64_t rows, int64_t n, int64_t k, int64_t threads) {
-    return top_k(x, y, rows, n, k, threads);
-}
+DBP_BOTH(top_k, (const T* x, T* y, int64_t rows, int64_t n, int64_t k, int64_t threads),
+         top_k(x, y, rows, n, k, threads))

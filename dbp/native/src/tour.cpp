@@ -60,11 +60,5 @@ int64_t solve(const T* theta, T* y, int64_t rows, int64_t n, int64_t directed, i
 
 }  // namespace
 
-DBP_EXPORT int64_t dbp_tour_f32(const float* theta, float* y, int64_t rows, int64_t n, int64_t directed, int64_t kicks,
-                                int64_t threads) {
-    return solve(theta, y, rows, n, directed, kicks, threads);
-}
-DBP_EXPORT int64_t dbp_tour_f64(const double* theta, double* y, int64_t rows, int64_t n, int64_t directed, int64_t kicks,
-                                int64_t threads) {
-    return solve(theta, y, rows, n, directed, kicks, threads);
-}
+DBP_BOTH(tour, (const T* theta, T* y, int64_t rows, int64_t n, int64_t directed, int64_t kicks, int64_t threads),
+         solve(theta, y, rows, n, directed, kicks, threads))
