@@ -14,6 +14,7 @@ from dbp.errors import UserError
 from dbp.gradients.sums import weighted_sum
 from dbp.native import ops
 from dbp.native.quantiles import of_sum_of_gamma, place
+from dbp.native.torch_private import functorch_level
 
 
 class Counted(Noise):
@@ -208,7 +209,7 @@ def _key(generator: torch.Generator | None) -> Tensor:
 
 
 def _has_kernel(like: Tensor) -> bool:
-    return ops.serves(like) and torch._C._functorch.maybe_current_level() is None  # vmap draws by torch's rules
+    return ops.serves(like) and functorch_level() is None  # vmap draws by torch's rules
 
 
 def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -28,6 +28,7 @@ EDGES = [[0, 1], [1, 2], [2, 3], [3, 0], [0, 2]]
 ODD = [-1, -2, 0, 1, 2, 3, 2**24, 2**31 - 1, 2**31, 2**53, 2**62, -(2**62), 2**80, 0.5, 0.7, 1.0, -0.0, 1e30, 1e308,
        math.nan, math.inf, -math.inf, True, None, "", "x", [], [1], [[0, 1]], (), {}]  # fmt: skip
 SCORES = ["normal", "tied", "zero", "huge", "tiny", "mixed", "negative", "empty", "negated", "double", "half", "int"]
+VALUES = {"mask": [True, True, False, True], "k": 2, "lengths": 3}  # of names that examples have no values for
 WHOLE_KEYS = {"edges", "source", "target", "root", "first", "second"}  # of instances
 
 
@@ -58,8 +59,9 @@ EXAMPLES = {
 def scores(rng: random.Random, shape: tuple[int, ...]) -> Tensor:
     kind = rng.choice(SCORES)
     leading = rng.choice([(), (1,), (3,), (2, 2)]) if kind != "empty" else rng.choice([(0,), (2, 0)])
-    x = torch.randn(*leading, *shape, generator=torch.Generator().manual_seed(rng.getrandbits(32)))
-    scale = 10.0 ** torch.randint(-30, 30, x.shape)
+    generator = torch.Generator().manual_seed(rng.getrandbits(32))
+    x = torch.randn(*leading, *shape, generator=generator)
+    scale = 10.0 ** torch.randint(-30, 30, x.shape, generator=generator)
     return {
         "tied": x.round(),
         "zero": x * 0,
@@ -110,9 +112,11 @@ def trial(seed: int, number: int) -> None:
     if rng.random() < 0.6 and signature.options:
         option = rng.choice(sorted(signature.options))
         if option not in ("workers", "time_limit", "timeout", "iterations", "function"):  # which may take long, rightly
-            options[option] = changed(rng, options.get(option, 0))
-    if example.instance and rng.random() < 0.7:
-        instance = {key: value for key, value in example.instance.items() if rng.random() < 0.7}
+            is_flag = signature.options[option].type.form == "bool"
+            options[option] = rng.choice([True, False]) if is_flag else changed(rng, options.get(option, 0))
+    keys = registry.get(name).instance_keys or ()
+    if keys and rng.random() < 0.7:
+        instance = {key: example.instance.get(key, VALUES.get(key, 1)) for key in keys if rng.random() < 0.7}
         if instance and rng.random() < 0.8:
             key = rng.choice(sorted(instance))
             instance[key] = changed(rng, instance[key])

@@ -136,8 +136,7 @@ TOO_MUCH = {
     "graph_path": lambda x, e, i: ([x, e, i, i, x], (1, 3, 2**62)),
     "spanning_tree": lambda x, e, i: ([x, e, x], (1, 3, 2**62, 1)),
     "knapsack": lambda x, e, i: ([x, e, i, x], (1, 2**62, 1, 1)),
-    "top_k": lambda x, e, i: ([x, x], (1, 2**62, 1)),
-    "rank": lambda x, e, i: ([x, x], (1, 2**62)),
+    "top_k": lambda x, e, i: ([x, x], (1, 2**58, 1)),
     "matching": lambda x, e, i: ([x, x], (1, 2**31 - 1, 2**31 - 1)),
 }
 

@@ -172,3 +172,26 @@ def test_published_optima(name, best):
         numbers = np.array(file.read().split(), dtype=np.float32)
     cost = torch.from_numpy(numbers[1:]).reshape(int(numbers[0]), int(numbers[0]))
     assert (Matching()(-cost) * cost).sum() == best
+
+
+SKEWED = {
+    "softmax": lambda g: (30 * torch.randn(60, 9, 9, generator=g)).softmax(-1),
+    "wide": lambda g: (30 * torch.randn(60, 5, 9, generator=g)).softmax(-1),
+    "tall": lambda g: (30 * torch.randn(60, 9, 5, generator=g)).softmax(-2),
+    "large": lambda g: (30 * torch.randn(3, 40, 40, generator=g)).softmax(-1),
+    "forbidden": lambda g: SCORES["normal"](g, 60, 8, 8).masked_fill(torch.rand(60, 8, 8, generator=g) < 0.5, -3.4e38),
+    "ends": lambda g: 3.4e38 * torch.randn(60, 6, 6, generator=g).sign(),
+    "denormal": lambda g: 1e-42 * torch.randn(60, 6, 6, generator=g),
+    "ends of float64": lambda g: 1.7e308 * torch.randn(60, 6, 6, generator=g).double().sign(),
+}
+
+
+@needs_kernel
+@pytest.mark.parametrize("name", SKEWED)
+def test_the_kernel_is_as_exact_as_its_twin(name):
+    """In float32 sums are rounded to 1e-7 of the largest score, and overflow; the decision must not depend on it."""
+    theta = SKEWED[name](torch.Generator().manual_seed(0))
+    scaled = theta.double() * 2.0**-100  # sums that do not overflow
+    lost = value(scaled, matching_scipy(theta)) - value(scaled, matching(theta))
+    assert (lost.abs() <= 1e-15 * scaled.abs().sum((-1, -2))).all()
+    assert Matching().is_feasible(matching(theta)).all()
