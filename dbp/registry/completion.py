@@ -25,4 +25,4 @@ def script(stages: Iterable[ArgumentParser], parser: ArgumentParser, words: Iter
             if "--config" in action.option_strings:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
         stage.add_argument("overrides", nargs="*", choices=list(words))
-    return shtab.complete(parser, shell, preamble=PREAMBLE)
+    return shtab.complete(parser, shell, preamble=PREAMBLE)  # type: ignore[arg-type]  # takes one text a shell
