@@ -15,14 +15,15 @@ from typing import Any, NoReturn
 from dbp import __version__
 from dbp.audit import command as audit
 from dbp.components import catalog
-from dbp.config import KEYS, changes, import_paths, located, over, read, to_yaml, validate
+from dbp.config import KEYS, carried, changes, import_paths, located, over, paths, read, to_yaml, validate
 from dbp.errors import Echo, Stopped, UserError, in_short
 from dbp.gallery import command as gallery
 from dbp.native import loader
 from dbp.registry import completion
 from dbp.registry.listing import describe, rows, show
 from dbp.registry.names import did_you_mean
-from dbp.runs.checkpoints import config_in
+from dbp.runs.checkpoints import check_changes, config_in
+from dbp.runs.parent import watch_starter
 from dbp.templates.new import KINDS, new_plugin
 
 STAGES = {
@@ -111,9 +112,9 @@ def _find_modules_here() -> None:
 
 
 def _again(arguments: list[str], checkpoint: Path) -> str:
-    """The command that resumes. It repeats the original arguments if they name code, which no checkpoint may name."""
+    """The command that resumes; the original arguments if they name code or paths, which no checkpoint may name."""
     given = ["fit"]
-    if import_paths(config_in(checkpoint)):
+    if import_paths(config := config_in(checkpoint)) or paths(config):
         given = [argument for argument in arguments if not argument.startswith(("ckpt_path=", "--ckpt_path="))]
     return shlex.join(["python", "-m", "dbp", *given, f"ckpt_path={_short(checkpoint)}"])
 
@@ -206,7 +207,7 @@ def _stage(stage: str, files: list[str], overrides: list[str], print_config: boo
         print(to_yaml(config), end="")
         return 0
     _check(stage, config, base)
-    changed = changes(base, config) if stage == "fit" else []
+    changed = changes(carried(base), carried(config)) if stage == "fit" else []
     if changed and int(os.environ.get("LOCAL_RANK", 0)) == 0:
         print("\n  ".join([f"resuming from {checkpoint} with a changed configuration:", *changed]))
     return _run(stage, config, checkpoint)
@@ -224,10 +225,8 @@ def _check(stage: str, config: Mapping[str, Any], base: Mapping[str, Any]) -> No
         catalog["callback"].require(name)
     for name in config["loggers"] if stage == "fit" else ():
         catalog["logger"].require(name)
-    for key in ("optimizer", "scheduler") if stage == "fit" and base else ():
-        old, new = ((c.get(key) or {}).get("name") for c in (base, config))
-        if old != new:
-            raise UserError(f"{key}: the checkpoint holds the state of {old}, which {new} cannot resume from")
+    if stage == "fit" and base:
+        check_changes(base, config)
     shared, restarts = (os.environ.get(f"TORCHELASTIC_{name}") for name in ("USE_AGENT_STORE", "MAX_RESTARTS"))
     if stage == "fit" and shared == "True" and restarts != "0":
         raise UserError(
@@ -241,6 +240,7 @@ def _run(stage: str, config: Mapping[str, Any], checkpoint: Path | None) -> int:
     logging.getLogger("dbp").setLevel(logging.INFO)
     # Without it, torch's threads spin while they wait; on shared cores that makes a step many times longer.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    watch_starter()
     if stage == "fit" and "SLURM_JOB_ID" in os.environ:
         # SLURM's warning kills a process without a handler: block it until training, and ignore it afterwards.
         signal.signal(signal.SIGUSR1, lambda *_: None)

@@ -15,6 +15,7 @@ from dbp.components import catalog as shipped
 from dbp.errors import UserError
 from dbp.registry.catalog import Catalog, merge
 from dbp.registry.names import IMPORT_PATH, did_you_mean
+from dbp.registry.paths import paths_in, paths_of
 from dbp.registry.signature import NONE, Signature, Type, signature
 from dbp.registry.words import Keys, resolve, unresolved
 
@@ -50,6 +51,7 @@ KEYS = {
     "run": Key("folder under lightning_logs (default: job_<id> on a cluster, otherwise version_<n>)"),
     "seed": Key("of all randomness; null for runs that need not repeat", default=0, form="int"),
     "ckpt_path": Key("checkpoint to resume from or to evaluate: a file, or last or best of the run's folder"),
+    "init_from": Key("weights that a new run starts from: FILE, or FILE#PREFIX[,PREFIX ...] for a part of them"),
     "output": Key("the .npz file that predict writes"),
 }
 TEXT = [name for name, key in KEYS.items() if key.form == "str" and not key.kind and name != "trainer"]
@@ -60,6 +62,7 @@ OWNED = {
     "enable_checkpointing": "set by callbacks.best and callbacks.last (null: none)",
     "use_distributed_sampler": "always false: the data divides itself among processes",
 }
+WHERE_TO = ("default_root_dir", "model_registry")  # options of the trainer
 ACCELERATORS = Type("literal", ("auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu"))
 
 
@@ -105,6 +108,7 @@ def over(
         config = {**config, **carried(base)}
         for path in sorted(import_paths(config) - import_paths(given) - set(trusted)):
             _refuse(path, merge(config, given))
+        _refuse_paths(paths(config), merge(config, given), given)
     return merge(config, given)
 
 
@@ -119,6 +123,42 @@ def _refuse(path: str, config: Mapping[str, Any]) -> None:
             f"the checkpoint names {path!r}, which is no registered component: code that only a file names is not run\n"
             f"  if you trust it, name it on the command line, in a --config, or as dbp.load(path, trust=[{path!r}])"
         )
+
+
+def _refuse_paths(found: Mapping[tuple[str, ...], str], config: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    for keys, path in found.items():
+        if _at(config, keys) == path and _at(given, keys) is None:
+            name = ".".join(keys)
+            raise UserError(
+                f"the checkpoint names the path {name}={path}: where a run reads and writes is for you to say\n"
+                f"  give {name}=PATH yourself, on the command line or in a --config"
+            )
+
+
+def _at(config: Any, keys: Sequence[str]) -> Any:
+    for key in keys:
+        config = config.get(key) if isinstance(config, Mapping) else config[int(key)] if _has(config, key) else None
+    return config
+
+
+def _has(config: Any, index: str) -> bool:
+    return isinstance(config, list) and index.isdigit() and int(index) < len(config)
+
+
+def paths(config: Mapping[str, Any], catalog: Catalog = shipped) -> dict[tuple[str, ...], str]:
+    """The options of a complete configuration that say where a run reads or writes, by their keys."""
+    found: dict[tuple[str, ...], str] = {}
+    for name, key in KEYS.items():
+        value = config.get(name)
+        if name == "trainer" and isinstance(value, Mapping):
+            found |= {(name, *keys): path for keys, path in paths_of(catalog, _trainer_options(), value)}
+        elif key.many and isinstance(value, Mapping):
+            for component, options in value.items():
+                spec = {**(options if isinstance(options, Mapping) else {}), "name": component}
+                found |= {(name, component, *keys): path for keys, path in paths_in(catalog, key.kind or "", spec)}
+        elif key.kind:
+            found |= {(name, *keys): path for keys, path in paths_in(catalog, key.kind, value)}
+    return found
 
 
 def import_paths(config: Any) -> set[str]:
@@ -200,16 +240,23 @@ def _trainer(value: Any, catalog: Catalog) -> dict[str, Any]:
     for option in value:
         if option in OWNED:
             raise UserError(f"trainer.{option}: {option} is {OWNED[option]}")
+    return catalog.check(_trainer_options(), value, "trainer", "pytorch_lightning.Trainer", sparse=True)
+
+
+def _trainer_options() -> Signature:
     arguments = signature("pytorch_lightning.trainer.trainer.Trainer")
     assert arguments is not None
     options = {k: o for k, o in arguments.options.items() if k not in OWNED}
     options["accelerator"] = options["accelerator"].narrowed(ACCELERATORS)
-    return catalog.check(Signature(options), value, "trainer", "pytorch_lightning.Trainer", sparse=True)
+    return Signature(options)
 
 
 def carried(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that a different run may inherit: all but `run`, `ckpt_path` and `output`."""
-    return {key: value for key, value in config.items() if key not in ("run", "ckpt_path", "output")}
+    """The part of a configuration that a different run may inherit: all but its name, sources and destinations."""
+    kept = {key: value for key, value in config.items() if key not in ("run", "ckpt_path", "output")}
+    if isinstance(trainer := kept.get("trainer"), Mapping):
+        kept["trainer"] = {key: value for key, value in trainer.items() if key not in WHERE_TO}
+    return kept
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> list[str]:

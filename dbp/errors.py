@@ -72,7 +72,10 @@ def in_short(file: Path | None = None) -> Iterator[None]:
         ours = [frame for frame in frames if frame[0].co_filename.startswith(OURS)]
         where = " from ".join(_place(*frame) for frame in dict.fromkeys((frames[-1], ours[-1])))
         if file:
-            file.write_text(traceback.format_exc())
+            try:
+                file.write_text(traceback.format_exc())
+            except OSError:  # the folder is gone, or the disk full: what happened before is the error to be told
+                file = None
         more = f"the traceback: {os.path.relpath(file)}" if file else "DBP_TRACEBACK=1 shows the traceback"
         lines = [*said[:LINES], *(["..."] if len(said) > LINES else [])]
         lines += [f"in {where}", f"options that do not fit each other, or a bug; {more}"]

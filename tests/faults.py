@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import signal
 
 import torch
@@ -30,6 +31,13 @@ class Bad(Slots):
             return step._replace(losses=step.losses + (next(self.parameters()).flatten()[0] * 0).sqrt())
         self.decide(torch.full((3, 4), math.nan))
         return step
+
+
+class Vanish(Callback):
+    """Removes the folder of its run."""
+
+    def setup(self, trainer, module, stage) -> None:
+        shutil.rmtree(trainer.default_root_dir)
 
 
 class Raises(OneHot):

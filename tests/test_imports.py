@@ -34,7 +34,7 @@ ROOMS = {
     "audit": ["components", "core", "errors", "noises", "registry", "shapes", "solvers"],
     "compat": ["core", "errors", "estimators", "gradients", "noises", "scores", "solvers"],
     "gallery": ["components", "errors", "registry", "solvers"],
-    "runs": ["components", "config", "data", "dbp", "errors", "registry", "solvers", "tasks"],
+    "runs": ["components", "config", "data", "dbp", "errors", "native", "registry", "solvers", "tasks"],
     "testing": ["components", "core", "data", "errors", "scores", "shapes", "solvers", "tasks"],
     "cli": ["audit", "components", "config", "dbp", "errors", "gallery", "native", "registry", "runs", "templates"],
     "__main__": ["cli"],

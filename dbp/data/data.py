@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 
 from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning.loops.loop import _Loop
 from torch.utils.data import Dataset
 
 from dbp.errors import DataError
@@ -89,22 +90,22 @@ def _next(trainer: Trainer, batches: int) -> tuple[int, int]:
     loop: Any = trainer.fit_loop
     epoch, progress = loop.epoch_progress.current, loop.epoch_loop.batch_progress
     done = progress.current.processed
-    if loop.trainer.overfit_batches:
-        return 0, 0
     if not loop.restarting:
-        return epoch.processed, 0
-    if done >= batches or (progress.is_last_batch and done == progress.current.ready):
-        return epoch.ready, 0
-    return epoch.processed, done
+        number, done = epoch.processed, 0
+    elif done >= batches or (progress.is_last_batch and done == progress.current.ready):
+        number, done = epoch.ready, 0
+    else:
+        number = epoch.processed
+    return (0 if loop.trainer.overfit_batches else number), done  # every epoch of `overfit_batches` has the same batches
 
 
 def _count_once(trainer: Trainer) -> None:
-    """Keeps Lightning 2.6 from counting an epoch twice, which would change the order of all later epochs.
+    """Keeps Lightning 2.6 from running the end of an epoch twice, which would count it twice and lose its metrics.
 
-    A run limited by steps alone that is resumed at the end of an epoch "restarts" that epoch and counts it again.
+    A run limited by steps alone that is resumed at the end of an epoch would "restart" that epoch, and only end it again.
     """
     loop: Any = trainer.fit_loop
-    progress = loop.epoch_progress
-    if loop.restarting and progress.current.processed == progress.current.ready:
-        progress.current.processed -= 1
-        progress.total.processed -= 1
+    current = loop.epoch_progress.current
+    if loop.restarting and current.processed == current.started == current.ready:
+        setter: Any = _Loop.restarting  # of the base class, as Lightning's own is, where epochs are the limit
+        setter.fset(loop, False)

@@ -33,7 +33,7 @@ class Images(Data):
 
     def __init__(
         self,
-        root: str = "data",
+        root: str | Path = "data",
         val_size: int = 0,
         binarise: Literal["static", "dynamic"] | None = None,
         batch_size: int = 32,

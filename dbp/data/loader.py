@@ -1,6 +1,7 @@
 """Data loaders: batches of indices become batches of tensors."""
 
 import random
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,9 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from dbp.errors import DataError
 from dbp.data.order import Batch, Order
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class Tensors(Dataset[tuple[Tensor, ...]]):
@@ -66,17 +70,20 @@ class Loader:
         batches, fetch = self.order.batches(*self.position()), _Fetch(self.dataset)
         if not self.workers:
             return map(fetch.__getitem__, batches)
-        # A generator of its own: a loader draws a seed when it starts, and would draw it from the global one.
-        return iter(
-            DataLoader(
-                fetch,
-                batch_size=None,
-                sampler=batches,
-                num_workers=self.workers,
-                collate_fn=_unchanged,
-                generator=torch.Generator(),
-            )
+        loader = DataLoader(
+            fetch,
+            batch_size=None,
+            sampler=batches,
+            num_workers=self.workers,
+            collate_fn=_unchanged,
+            worker_init_fn=_leave_signals_to_the_run,
+            generator=torch.Generator(),  # of its own, because the loader draws a seed when it starts
         )
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the workers have set their handlers
+        try:
+            return iter(loader)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def state_dict(self) -> dict[str, Any]:
         """Empty: the position is in Lightning's progress. The method tells Lightning that the loader is resumable."""
@@ -114,6 +121,21 @@ def _randomness(seed: int) -> Iterator[None]:
         torch.set_rng_state(kept[0])
         np.random.set_state(kept[1])
         random.setstate(kept[2])
+
+
+def _leave_signals_to_the_run(worker: int) -> None:
+    """Ignores what a launcher or a scheduler sends to all processes: the process that trains stops them at its end.
+
+    The second SIGTERM ends a worker: it comes from a loader that has waited in vain for the worker to finish.
+    """
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _ignore_one)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def _ignore_one(number: int, frame: Any) -> None:
+    signal.signal(number, signal.SIG_DFL)
 
 
 def _unchanged(batch: Any) -> Any:

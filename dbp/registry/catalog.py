@@ -16,7 +16,7 @@ from dbp.registry.signature import NONE, Option, Signature, Type, signature
 from dbp.registry.source import Definition, absolute, aliases, definition, dotted, lineage
 
 UNSAID = object()  # a default that a configuration cannot express; the constructor fills it in
-PYTHON: dict[str, type | tuple[type, ...]] = {"bool": bool, "int": int, "float": float, "str": str}
+PYTHON: dict[str, type | tuple[type, ...]] = {"bool": bool, "int": int, "float": float, "str": str, "path": str}
 CONTAINERS: dict[str, type | tuple[type, ...]] = {"list": (list, tuple), "tuple": (list, tuple), "dict": Mapping}
 
 
@@ -79,7 +79,7 @@ class Catalog(dict[str, Registry]):
                 hint = did_you_mean(key, options) + (f"\n  options: {listing}" if len(options) <= 12 else "")
                 raise UserError(f"{where}: {what} has no option {key!r}.{hint}")
         for key, option in options.items():
-            default = self._default(option)
+            default = self.default(option)
             if key in given:
                 value = merge(default, given[key]) if isinstance(default, Mapping) else given[key]
                 full[key] = self.convert(value, option.type, f"{where}.{key}")
@@ -129,7 +129,8 @@ class Catalog(dict[str, Registry]):
         items = [self._build(item, _item(part, i)) for i, item in enumerate(value)]
         return tuple(items) if part.form == "tuple" else items
 
-    def _default(self, option: Option) -> Any:
+    def default(self, option: Option) -> Any:
+        """Plain data for an option's default; UNSAID if there is none that a configuration can express."""
         return self._said(option.default, option.type) if option.default else UNSAID
 
     def _said(self, default: Definition, type_: Type) -> Any:
@@ -188,7 +189,7 @@ class Catalog(dict[str, Registry]):
                 return int(value)
             case "float", int() if not isinstance(value, bool):
                 return float(value)
-            case "str", int() | float() if not isinstance(value, bool):
+            case "str" | "path", int() | float() if not isinstance(value, bool):
                 return str(value)
             case "dict", Mapping():
                 return {key: self.convert(item, _item(type_), f"{where}.{key}") for key, item in value.items()}

@@ -17,7 +17,10 @@ FORMS = {"List": "list", "Sequence": "list", "Iterable": "list", "Tuple": "tuple
 
 @dataclass(frozen=True)
 class Type:
-    """An annotation: bool, int, float, str, none, any, list, tuple, dict, literal, union, or class (a dotted path)."""
+    """An annotation.
+
+    `form` is bool, int, float, str, path, none, any, list, tuple, dict, literal, union, or class (`args` has its name).
+    """
 
     form: str
     args: tuple[Any, ...] = ()
@@ -192,6 +195,8 @@ def _generic(name: str, inner: ast.expr, module: str) -> Type:
             return _union(read_type(p, module) for p in parts)
         case "Annotated" | "Final":
             return read_type(parts[0], module)
+        case "PathLike":
+            return Type("path")
         case "list" | "tuple" | "dict":
             return Type(name, tuple(read_type(p, module) for p in parts if not _is(p, ...)))
     return ANY
@@ -203,7 +208,7 @@ def _named(name: str, module: str) -> Type:
         return Type(FORMS.get(tail, name))
     path = absolute(module, name)
     if path in ("pathlib.Path", "os.PathLike"):
-        return Type("str")
+        return Type("path")
     if path in ("typing.Any", "object"):
         return ANY
     found = None if path.partition(".")[0] in OPAQUE else definition(path)
@@ -216,5 +221,7 @@ def _union(types: Iterable[Type]) -> Type:
     flat = [part for t in types for part in (t.args if t.form == "union" else (t,))]
     words = tuple(word for t in flat if t.form == "literal" for word in t.args)
     rest = [t for t in flat if t.form not in ("literal", "none")]
+    if Type("path") in rest:  # `str | Path` is a path that may be written as text
+        rest = [t for t in rest if t != Type("str")]
     unique = dict.fromkeys([*rest, *([Type("literal", words)] if words else []), *([NONE] if NONE in flat else [])])
     return next(iter(unique)) if len(unique) == 1 else Type("union", tuple(unique))

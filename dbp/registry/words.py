@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 from dbp.errors import UserError
 from dbp.registry.catalog import merge
 from dbp.registry.names import did_you_mean
+
+UNSET = re.compile(r"Environment variable '(\w+)' not found")
 
 
 @dataclass(frozen=True)
@@ -107,4 +110,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
 def unresolved(error: Exception) -> UserError:
     """OmegaConf's error in one line."""
     key, text = getattr(error, "full_key", None), str(error).splitlines()[0]
+    if found := UNSET.search(text):
+        where = " (a job of SLURM has it)" if found[1].startswith("SLURM") else ""
+        text = f"the environment variable {found[1]} is not set{where}"
     return UserError(f"{key}: {text}" if key else text)

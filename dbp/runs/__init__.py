@@ -1,1 +1,1 @@
-"""A run: how it starts, is kept, stops, and resumes."""
+"""Runs: their folders, checkpoints, loggers and callbacks; starting, stopping and resuming them."""

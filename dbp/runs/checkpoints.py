@@ -1,4 +1,4 @@
-"""Reads what a checkpoint says about its run, without torch and without running anything that it asks for."""
+"""Checkpoint headers and integrity, read without torch and without running any code that a file names."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import pickle
 import pickletools
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dbp.config import changes
 from dbp.errors import UserError
 
 KEY = "dbp"
+ANEW = "to start another run from the weights: init_from=FILE run=NAME"
 
 
 class _Inert(dict[Any, Any]):
@@ -73,7 +75,9 @@ def _plain(archive: zipfile.ZipFile) -> dict[str, Any]:
 
 
 def fault_in(path: Path) -> str | None:
-    """Why no run can go on from this file; None if one can."""
+    """Why no run can resume from this file; None if one can."""
+    if not path.is_file():
+        return "a link to nothing, or no regular file"
     try:
         verify(path)
         lacking = {"state_dict", "optimizer_states", "loops"} - read_plain(path).keys()
@@ -102,8 +106,26 @@ def config_in(path: Path) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
+def check_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Whether the configuration of a checkpoint may become `new` when it is resumed.
+
+    Raises:
+        UserError: another optimizer or schedule, or changed options of a schedule, which its state would undo.
+    """
+    for key in ("optimizer", "scheduler"):
+        before, after = (config.get(key) or {} for config in (old, new))
+        if before.get("name") != after.get("name"):
+            state = f"{before.get('name')}, which {after.get('name')} cannot resume"
+            raise UserError(f"{key}: the checkpoint holds the state of {state}\n  {ANEW}")
+        if key == "scheduler" and (lines := changes(before, after, "scheduler.")):
+            raise UserError(f"{lines[0]}: a schedule cannot change within a run\n  give the old value; {ANEW}")
+
+
 def best_in(path: Path) -> Path | None:
-    """The best checkpoint according to the one at `path`, in the folder that it now lies in."""
+    """The best checkpoint according to the one at `path`, in the folder that it now lies in.
+
+    It is that one itself if the run ended within its first epoch, and None if the run keeps no best one.
+    """
     states = [state for state in read_plain(path).get("callbacks", {}).values() if isinstance(state, dict)]
     names = [Path(state.get("best_model_path") or "").name for state in states if state.get("monitor")]
-    return next((path.parent / name for name in names if name), None)
+    return path.parent / next(filter(None, names), path.name) if names else None

@@ -1,4 +1,4 @@
-"""Files that are either as they were or complete, whatever moment a process dies at."""
+"""Atomic file replacement: readers see the old file or the complete new one, even if the process is killed."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path to write to, which takes the place of `path` in one step when the block ends well.
+    """A temporary path to write to, which replaces `path` atomically when the block ends without an exception.
 
     It has a fixed hidden name in the same folder: the rename stays within one file system, and a killed process leaves
     at most one file, which the next write overwrites.

@@ -1,4 +1,4 @@
-"""What becomes of a step whose loss or gradient is NaN or infinite."""
+"""Steps whose loss or gradient is NaN or infinite: the run ends, or the step is skipped."""
 
 from __future__ import annotations
 

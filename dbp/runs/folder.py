@@ -1,4 +1,4 @@
-"""Where runs live: `lightning_logs/<run>`, claimed by one process and handed to those that it starts."""
+"""The folder of a run, `lightning_logs/<run>`: claimed by one process and handed to those that it starts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -17,8 +17,11 @@ from dbp.errors import UserError
 from dbp.registry import did_you_mean
 from dbp.runs.checkpoints import best_in, fault_in, verify
 from dbp.runs.files import replacing
+from dbp.runs.lock import FILE as LOCK
+from dbp.runs.parent import PARENT
 
 log = logging.getLogger(__name__)
+EVENTS = 200  # bytes of a file of TensorBoard's events that has a header alone
 HANDED = "DBP_RUN"  # Lightning starts other ranks by running the command line again
 
 
@@ -27,12 +30,26 @@ def runs_of(config: Mapping[str, Any]) -> Path:
     return Path(config["trainer"].get("default_root_dir") or ".") / "lightning_logs"
 
 
+def folder_named(config: Mapping[str, Any]) -> Path:
+    """The folder of the run called `run`.
+
+    Raises:
+        UserError: the name leads out of the folder of all runs, or is that folder.
+    """
+    run = config["run"]
+    if os.path.isabs(run) or ".." in Path(run).parts or not Path(run).parts or "\0" in run:
+        raise UserError(f"run={run!r}: a run is a folder below {runs_of(config)}: give a name, such as run=first")
+    return runs_of(config) / run
+
+
 def find_checkpoint(config: Mapping[str, Any], stage: str) -> Path | None:
-    """The checkpoint to go on from or to evaluate: what `ckpt_path` means, None for a fit that starts anew.
+    """The checkpoint to resume or to evaluate: the file that `ckpt_path` means, None for a new fit.
 
     Raises:
         UserError: there is no such file, it cannot be read, or an untrained model would be evaluated.
     """
+    if config["run"] is not None:
+        folder_named(config)  # refused at once, not after torch is imported
     try:
         return _find(config, stage)
     except OSError as error:
@@ -54,16 +71,20 @@ def _find(config: Mapping[str, Any], stage: str) -> Path | None:
         return path
     if run is None:
         raise UserError(f"ckpt_path={wanted}: of which run? give run=NAME, or ckpt_path=FILE")
-    found = last_in(runs_of(config) / run)
+    found = last_in(folder_named(config))
     if found and wanted == "best" and (found := best_in(found)):
         verify(found)
     if found is None and (stage != "fit" or wanted == "best"):
-        raise UserError(f"ckpt_path={wanted}: there is no checkpoint in {runs_of(config) / run}")
+        raise UserError(f"ckpt_path={wanted}: there is no checkpoint in {folder_named(config)}")
     return found
 
 
-def last_in(folder: Path) -> Path | None:
+def last_in(folder: Path, fault_in: Callable[[Path], str | None] = fault_in) -> Path | None:
     """The newest valid checkpoint: last.ckpt, what Lightning saves when SLURM stops a job, or else another.
+
+    Args:
+        folder: of the run.
+        fault_in: says what is wrong with a file; None if nothing is.
 
     Raises:
         UserError: there are checkpoints, and none is valid.
@@ -72,11 +93,11 @@ def last_in(folder: Path) -> Path | None:
     for path in found:
         if (fault := fault_in(path)) is None:
             for line in faults if int(os.environ.get("LOCAL_RANK", 0)) == 0 else ():
-                log.warning("passed over %s; going on from %s", line, path)
+                log.warning("passed over %s; resuming from %s", line, path)
             return path
         faults.append(f"{path} ({fault})")
     if found:
-        raise UserError("\n  ".join([f"no checkpoint in {folder} is valid; remove them to start anew:", *faults]))
+        raise UserError("\n  ".join([f"no checkpoint in {folder} is valid; remove them to start again:", *faults]))
     return None
 
 
@@ -87,7 +108,7 @@ def checkpoints_in(folder: Path) -> list[Path]:
     return [
         path
         for found in (last, others)
-        for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        for path in sorted(found, key=lambda path: path.lstat().st_mtime_ns, reverse=True)
     ]
 
 
@@ -96,45 +117,68 @@ def folder_of(checkpoint: Path) -> Path | None:
     return next((p for p in list(checkpoint.absolute().parents)[:2] if (p / "config.yaml").is_file()), None)
 
 
-def claim(config: Mapping[str, Any], checkpoint: Path | None) -> tuple[Path, Path | None]:
+@contextmanager
+def claimed(config: Mapping[str, Any], checkpoint: Path | None) -> Iterator[tuple[Path, Path | None]]:
     """The folder of a fit, made if need be, and the checkpoint that it starts from.
 
     `run` names it. Otherwise it is the folder of the checkpoint; otherwise, in a job of a cluster, `job_<id>`, where a
-    job that is started again with the same configuration goes on; otherwise the next free `version_<n>`.
+    job that is started again with the same configuration resumes; otherwise the next free `version_<n>`. A folder that
+    was made here is removed when the fit fails before it has written anything there.
 
     Raises:
-        UserError: `run` names a run that has checkpoints, and `ckpt_path` does not say to go on from one; or the folder
+        UserError: `run` names a run that has checkpoints, and `ckpt_path` does not say to resume one; or the folder
             cannot be made.
     """
     if HANDED in os.environ and int(os.environ.get("LOCAL_RANK", 0)) > 0:
-        return Path(os.environ[HANDED]), checkpoint
+        yield Path(os.environ[HANDED]), checkpoint
+        return
+    runs = runs_of(config)
+    before = [runs, *runs.glob("*")] if runs.is_dir() else []
     try:
         folder, checkpoint = _claim(config, checkpoint)
     except OSError as error:
-        raise UserError(f"cannot make a folder for the run in {runs_of(config)}: {error.strerror}") from error
-    return folder, checkpoint
+        raise UserError(f"cannot make a folder for the run in {runs}: {error.strerror}") from error
+    try:
+        yield folder, checkpoint
+    except BaseException:
+        if folder not in before and folder.parent == runs and _is_empty(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            if runs not in before and not any(runs.iterdir()):
+                runs.rmdir()
+        raise
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a run has left nothing: no checkpoint, metric or message, and no value among TensorBoard's events."""
+    files = [path for path in folder.rglob("*") if not path.is_dir()]
+    return all(
+        path.name in ("config.yaml", LOCK) or (path.match("events.out.tfevents.*") and path.stat().st_size < EVENTS)
+        for path in files
+    )
 
 
 @contextmanager
 def handed_down(folder: Path) -> Iterator[None]:
-    """Tells the processes that are started meanwhile which folder is theirs, too."""
-    before = os.environ.get(HANDED)
-    os.environ[HANDED] = str(folder.absolute())
+    """Hands the folder to the processes that are started meanwhile, through the environment."""
+    told = {HANDED: str(folder.absolute()), PARENT: str(os.getpid())}
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[HANDED]
-        else:
-            os.environ[HANDED] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _claim(config: Mapping[str, Any], checkpoint: Path | None) -> tuple[Path, Path | None]:
     runs, run = runs_of(config), config["run"]
     if run is not None:
-        folder = runs / run
+        folder = folder_named(config)
         if config["ckpt_path"] is None and checkpoints_in(folder):
-            raise UserError(f"run={run}: {folder} has checkpoints; give ckpt_path=last to go on, or another run")
+            raise UserError(f"run={run}: {folder} has checkpoints; give ckpt_path=last to resume, or another run=NAME")
         folder.mkdir(parents=True, exist_ok=True)
     elif checkpoint and (found := folder_of(checkpoint)):
         folder = found

@@ -1,4 +1,4 @@
-"""One run at a time in a folder."""
+"""Locks between processes: one run at a time in a folder, one download at a time of a file."""
 
 from __future__ import annotations
 
@@ -20,11 +20,16 @@ FILE = ".lock"
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds a run's folder for this process, and says in the file `.lock` which one that is.
+def locked(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Holds a folder for this process, and names the process in the folder's file `.lock`.
 
-    A record lock of POSIX: the system gives it back when the process ends, however it ends and on whichever host, and
-    the processes that it forks to load data, which may outlive it, do not share it. So no lock is ever stale.
+    A POSIX record lock: the system releases it when the process ends, however it ends and on whichever host, and
+    forked children (data loaders, which may outlive it) do not inherit it. So no lock is ever stale. It does not keep
+    out other threads of this process.
+
+    Args:
+        folder: exists already.
+        wait: wait for a process that holds the folder instead of raising.
 
     Raises:
         UserError: another process holds the folder, or nothing can be written there.
@@ -36,11 +41,11 @@ def locked(folder: Path) -> Iterator[None]:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from error
     with file:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 raise UserError(_taken(folder, path)) from error
-            log.warning("%s cannot be locked (%s): see to it that no other run uses it", folder, error.strerror)
+            log.warning("%s cannot be locked (%s): make sure that nothing else uses it", folder, error.strerror)
         file.truncate(0)
         json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%F %T")}, file)
         file.flush()

@@ -3,6 +3,7 @@
 import csv
 import logging
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,25 @@ FILE = "metrics.csv"
 
 
 def read_rows(path: Path) -> dict[int, dict[str, Any]]:
-    """The lines of a metrics.csv by epoch; values stay text, so that writing them again changes nothing."""
+    """The lines of a metrics.csv by epoch; values stay text, so that writing them again changes nothing.
+
+    A file that another program has saved in another format is renamed, with a warning, and the lines start anew.
+    """
     if not path.is_file():
         return {}
-    with path.open(newline="") as file:
-        rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
-    return {int(row["epoch"]): row for row in rows}
+    try:
+        with path.open(newline="") as file:
+            rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file, strict=True)]
+        return {int(row["epoch"]): row for row in rows if None not in row}
+    except (ValueError, KeyError, csv.Error) as error:
+        aside = next(p for n in count(1) if not (p := path.with_name(f"{path.stem}_{n}{path.suffix}")).exists())
+        path.rename(aside)
+        log.warning("%s is not as dbp wrote it (%s): it is now %s; a new file starts", path, _said(error), aside.name)
+        return {}
+
+
+def _said(error: Exception) -> str:
+    return f"no column {error}" if isinstance(error, KeyError) else str(error)
 
 
 def write_rows(path: Path, rows: dict[int, dict[str, Any]]) -> None:
@@ -36,11 +50,11 @@ def write_rows(path: Path, rows: dict[int, dict[str, Any]]) -> None:
 class CSVLogger(pl.loggers.CSVLogger):
     """metrics.csv: one line an epoch, with every metric of that epoch; complete at any moment.
 
-    A resumed run keeps the lines of the epochs before the one that it goes on in, and writes the others anew. Names
+    A resumed run keeps the lines of the epochs before the one it resumes in, and rewrites the others. Names
     that end in `_step` are values of a step and are left to other loggers.
 
     Args:
-        row: what the line of an epoch had when the checkpoint in the middle of it was written.
+        row: the line of an epoch at the time when the checkpoint in the middle of it was written.
     """
 
     def __init__(
@@ -52,11 +66,14 @@ class CSVLogger(pl.loggers.CSVLogger):
     ) -> None:
         super().__init__(save_dir, name=name, version=version)
         self._begun = dict(row or {})
+        self._loose: dict[str, Any] = {}  # values without an epoch, for the next line that is written
         self._rows: dict[int, dict[str, Any]] | None = None
 
     def row(self, epoch: int) -> dict[str, Any]:
         """The line of an epoch as it is now."""
-        return self._rows.get(epoch, {}) if self._rows is not None else self._begun
+        known = self._rows if self._rows is not None else {self._begun.get("epoch"): self._begun}
+        row = known.get(epoch, {})
+        return {"epoch": epoch, **row, **self._loose} if row or self._loose else {}
 
     @property
     def experiment(self) -> Any:
@@ -68,10 +85,13 @@ class CSVLogger(pl.loggers.CSVLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        """Adds to the line of `metrics["epoch"]`; values without an epoch have no line."""
+        """Adds to the line of `metrics["epoch"]`; values without an epoch (learning rates) to the next one written."""
         values = {name: value for name, value in metrics.items() if not name.endswith("_step") and name != "epoch"}
+        if "epoch" not in metrics:
+            self._loose |= values
         if not values or "epoch" not in metrics:
             return
+        values, self._loose = {**self._loose, **values}, {}
         path, epoch = Path(self.log_dir) / FILE, int(metrics["epoch"])
         if self._rows is None:
             self._rows = {e: row for e, row in read_rows(path).items() if e < epoch}
@@ -89,10 +109,10 @@ class CSVLogger(pl.loggers.CSVLogger):
 
 
 class TensorBoard(pl.loggers.TensorBoardLogger):
-    """Lightning's, without its hparams.yaml: config.yaml has what is to be known."""
+    """Lightning's logger without its hparams.yaml, which config.yaml makes redundant."""
 
     def save(self) -> None:
-        """Nothing but what is not yet in the file of events."""
+        """Flushes the file of events, and writes nothing else."""
         self.experiment.flush()
 
 

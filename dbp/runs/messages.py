@@ -1,4 +1,4 @@
-"""A run that fails says why in a user's words, and leaves what explains it."""
+"""Error translation: errors of torch and Lightning in a user's words, and the scores that a solver failed on."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ ASKED = (  # loggers of what prints only if a configuration names it
     "pytorch_lightning.profilers",
     "pytorch_lightning.tuner.lr_finder",
 )
-SHAPING = ("task", "solver", "estimator", "data")  # what the state of a checkpoint has its shapes from
+SHAPING = ("task", "solver", "estimator", "data")  # the shapes of a checkpoint's state follow from these
 log = logging.getLogger(__name__)
 SCORES = "failed_scores.npy"  # of the run's folder
 UNFIT = "Error(s) in loading state_dict"
 WORKER_DIED = (
     "a process that loads data was killed, most often because memory ran out (fewer data.workers or a smaller "
-    "data.batch_size need less); to go on: ckpt_path=last. "
+    "data.batch_size need less); to resume: ckpt_path=last. "
 )
 USERS = {  # errors of others that users cause, and what to say before them
     UNFIT: "",
@@ -80,7 +80,14 @@ def scores_kept(place: Path | None) -> Iterator[None]:
         if theta is None or place is None:
             raise
         path = place / SCORES
-        np.save(path, theta.cpu().to(torch.promote_types(theta.dtype, torch.float32)).numpy(), allow_pickle=False)
+        try:
+            np.save(
+                path,
+                theta.detach().cpu().to(torch.promote_types(theta.dtype, torch.float32)).numpy(),
+                allow_pickle=False,
+            )
+        except OSError:  # the folder is gone, or the disk full: the solver's error is the one to be told
+            raise error from None
         note = f"the scores {list(theta.shape)} that the solver failed on: {os.path.relpath(path)}"
         if isinstance(error, UserError):
             raise UserError(f"{error}\n  {note}") from error
@@ -117,7 +124,7 @@ def changed_keys_named(start: Path | None, config: Mapping[str, Any]) -> Iterato
         old = {name: value for name, value in config_in(start).items() if name in SHAPING}
         changed = changes(old, config)
         what = "\n  ".join([*str(error).splitlines()[:2], *(f"changed: {line}" for line in changed)])
-        raise UserError(f"{what}\n  give the old values, or start anew with another run=NAME") from error
+        raise UserError(f"{what}\n  give the old values, or start a new run: init_from=FILE run=NAME") from error
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What happens at the decision while a network trains: collapse, dead gradients, wandering parameters."""
+"""Metrics of the decision during training: collapse, dead gradients, drifting parameters of the estimator."""
 
 from typing import Any
 
@@ -22,10 +22,10 @@ class Monitor(Callback):
     decision/gradient_norm: the norm of the gradient that they receive, as it arrives (a mean over the batch, and the
     loss scale, are in it); decision/zero_gradients: the share of inputs that receive none; decision/solver_calls and
     decision/solver_seconds: in a step, backward included (on CUDA the time until the work was queued, as nothing waits
-    for the device); decision/margin_10, _50 and _90: quantiles of how much the best decision is ahead of the second
-    best, `<theta, y - y'>`, for one_hot, top_k and threshold; and `estimator/<name>`: every scalar buffer and parameter
-    of the estimator (adaptive lambda, temperature, the error of a bridge). TensorBoard also gets the histogram of the
-    margins in the epoch's last look.
+    for the device; a time, so it differs from run to run); decision/margin_10, _50 and _90: quantiles of how much the
+    best decision is ahead of the second best, `<theta, y - y'>`, for one_hot, top_k and threshold; and
+    `estimator/<name>`: every scalar buffer and parameter of the estimator (adaptive lambda, temperature, the error of a
+    bridge). TensorBoard also gets the histogram of the margins in the epoch's last look.
 
     It turns on with `callbacks.monitor={}` and needs no help from tasks or estimators. A run that is resumed within an
     epoch has the means of what it looked at since.

@@ -1,4 +1,4 @@
-"""What a run shows: a progress bar, and pictures of what became of a batch."""
+"""The progress bar, and pictures of a batch and its decisions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ProgressBar(TQDMProgressBar):
 
 
 class Pictures(Callback):
-    """Draws what became of the first validation batch, for TensorBoard and Weights & Biases.
+    """Draws the first validation batch and its decisions, for TensorBoard and Weights & Biases.
 
     Args:
         every_n_epochs: how often; the first and the last epoch are always drawn.
@@ -58,7 +58,7 @@ def _add(board: Any, name: str, figure: Any, step: int) -> None:
 
 
 class SavedPictures(Callback):
-    """Draws what became of the first test batch into PNG files, `test_<name>.png` in a folder."""
+    """Draws the first test batch and its decisions into PNG files, `test_<name>.png` in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.paths = folder, list[Path]()

@@ -1,4 +1,4 @@
-"""Repeatable randomness: what is drawn depends on where a run is, not on how it got there."""
+"""Repeatable randomness: draws are a function of a run's position, not of its history."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def seed_all(value: int) -> None:
 class KeyedRandomness(Callback):
     """Makes all randomness a function of (seed, rank, epoch, batch), not of history.
 
-    So a run that was killed and resumed draws what one that was not draws, and evaluation does not change training.
+    A resumed run therefore draws the same numbers as an uninterrupted one, and evaluation does not change training.
     """
 
     def __init__(self, seed: int) -> None:

@@ -1,25 +1,32 @@
-"""A run that goes on with other options than it had."""
+"""Resuming with a changed configuration: what takes effect, and what is refused."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, EarlyStopping
 
 from dbp.data.loader import Loader
 from dbp.data.order import Order
 from dbp.errors import UserError
+from dbp.runs.checkpoints import KEY
 
+log = logging.getLogger(__name__)
 KEYS = {"batch_size": "data.batch_size", "world": "trainer.devices", "seed": "seed", "examples": "data"}
+CYCLED = {"lr", "betas", "momentum"}  # what one_cycle sets from options of its own
 
 
 class ChangedOptimizer(Callback):
-    """Gives the options that a resumed run changes to its optimizers, whose restored state would say otherwise.
+    """Gives changed options to the optimizers of a resumed run, whose restored state would undo the change.
 
-    Where a schedule sets the learning rate, it goes on from where it was, multiplied by new / old.
+    Where a schedule sets the learning rate, it resumes from the restored rate, multiplied by new / old.
+
+    Raises:
+        UserError: a schedule with a `max_lr` sets what was changed.
     """
 
     def __init__(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
@@ -29,6 +36,11 @@ class ChangedOptimizer(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
         for group in (group for optimizer in trainer.optimizers for group in optimizer.param_groups):
+            if schedulers and "max_lr" in group and (cycled := sorted(CYCLED & self.changed.keys())):
+                raise UserError(
+                    f"optimizer.{cycled[0]}: the schedule sets it by its own options, and cannot change in a run\n"
+                    "  give the old value, or start another run from the weights: init_from=FILE"
+                )
             scheduled = {"lr": group["lr"] * self.ratio} if schedulers and "lr" in self.changed else {}
             group.update({**self.changed, **scheduled})
             if "initial_lr" in group:
@@ -37,8 +49,37 @@ class ChangedOptimizer(Callback):
             scheduler.base_lrs = [lr * self.ratio for lr in scheduler.base_lrs]
 
 
+class Ended(Callback):
+    """Keeps a run that early stopping has ended from training on when the same configuration is started again.
+
+    With other options of early stopping it is trained further; a changed `patience` takes effect, too, which
+    Lightning would overwrite with the restored one.
+
+    Args:
+        old: the callbacks of the checkpoint's configuration.
+        new: those of this run.
+    """
+
+    def __init__(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        self.same, self.ended = old == new, False
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        stoppers = [callback for callback in trainer.early_stopping_callbacks if isinstance(callback, EarlyStopping)]
+        states = [(c, checkpoint["callbacks"][c.state_key]) for c in stoppers if c.state_key in checkpoint["callbacks"]]
+        ended = bool(checkpoint.get(KEY, {}).get("ended"))
+        self.ended = self.same and ended and any(state.get("stopping_reason") for _, state in states)
+        for callback, state in states:
+            state["patience"] = callback.patience
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if self.ended:
+            trainer.should_stop = True
+            if trainer.is_global_zero:
+                log.info("early stopping has ended this run: nothing is left to train (a larger patience trains on)")
+
+
 class SameBatches(Callback):
-    """Refuses to go on in the middle of an epoch whose other batches would not be those that are left of it.
+    """Refuses to resume mid-epoch if the remaining batches would differ from those that the interrupted run had left.
 
     Raises:
         UserError: names what is not as it was: the size of a batch, the number of processes or of examples, the seed.
@@ -62,7 +103,7 @@ class SameBatches(Callback):
                 raise UserError(
                     f"the checkpoint is of the middle of an epoch (batch {done} of {batches}), the rest of which would "
                     f"be other examples: {', '.join(changed)}\n"
-                    "  give the old values, or go on from the end of an epoch: ckpt_path=FILE"
+                    "  give the old values, or resume from the end of an epoch: ckpt_path=FILE"
                 )
 
 

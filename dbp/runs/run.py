@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,17 @@ from dbp.config import carried, over
 from dbp.errors import UserError
 from dbp.registry.signature import signature
 from dbp.runs import folder, loggers, messages
-from dbp.runs.checkpoints import KEY, config_in, read_plain, verify
+from dbp.runs.checkpoints import KEY, config_in, fault_in, read_plain, verify
+from dbp.runs.dead import DeadGradient
 from dbp.runs.files import replacing
 from dbp.runs.finite import Finite
+from dbp.runs.initial import initialise
 from dbp.runs.lock import locked
+from dbp.runs.paths import OwnPaths, check_filename
 from dbp.runs.pictures import ProgressBar, SavedPictures
 from dbp.runs.processes import ERROR, OneMessage
 from dbp.runs.randomness import KeyedRandomness, seed_all
-from dbp.runs.resuming import ChangedOptimizer, SameBatches
+from dbp.runs.resuming import ChangedOptimizer, Ended, SameBatches
 from dbp.runs.saving import AtomicCheckpointIO, Best, Header, Last
 from dbp.runs.stopping import StopOnSignal
 from dbp.tasks import hparams
@@ -38,7 +41,7 @@ from dbp.tasks.task import Task
 
 @dataclass(frozen=True)
 class Result:
-    """What a run leaves: its folder, the last metrics, the checkpoints to go on from and to use."""
+    """The results of a run: its folder, the last metrics, the checkpoints to resume and to use."""
 
     folder: Path | None = None
     metrics: dict[str, float] = field(default_factory=dict)
@@ -52,31 +55,56 @@ def fit(config: Mapping[str, Any], checkpoint: Path | None = None) -> Result:
 
     Args:
         config: complete, from `dbp.config.validate`.
-        checkpoint: where to go on from; in a cluster's job that is started again, None finds the last one.
+        checkpoint: the one to resume; in a cluster's job that is started again, None finds the last one.
     """
+    dry = config["trainer"].get("fast_dev_run")
+    claimed = nullcontext((None, checkpoint)) if dry else folder.claimed(config, checkpoint)
     with messages.quietly(), _without_denormals():
         task, data = build_task(config), _data(config)
-        dry = config["trainer"].get("fast_dev_run")
-        place, start = (None, checkpoint) if dry else folder.claim(config, checkpoint)
-        trainer = _trainer(config, place, start)
-        with (
-            errors.in_short(place and place / ERROR),
-            messages.in_users_words(),  # also a loader's death, which its signal raises while the one below is at work
-            _held(place, config, trainer),
-            messages.in_users_words(),
-            messages.scores_kept(place),
-            messages.one_message(trainer),
-            messages.changed_keys_named(start, config),
-        ):
-            trainer.fit(task, datamodule=data, ckpt_path=start and str(start), weights_only=True)
+        with claimed as (place, start):
+            start = _readable(start, config)
+            if config["init_from"] and not start:
+                initialise(task, config["init_from"])
+            trainer = _trainer(config, place, start)
+            with (
+                errors.in_short(place and place / ERROR),
+                messages.in_users_words(),  # twice: a loader may die while the inner one is at work
+                _held(place, config, trainer),
+                messages.in_users_words(),
+                messages.scores_kept(place),
+                messages.one_message(trainer),
+                messages.changed_keys_named(start, config),
+            ):
+                trainer.fit(task, datamodule=data, ckpt_path=start and str(start), weights_only=True)
     metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if not k.endswith("_step")}
     last = next(iter(folder.checkpoints_in(place)), None) if place else None
     return Result(place, metrics, getattr(trainer.checkpoint_callback, "best_model_path", None), last)
 
 
+def _readable(start: Path | None, config: Mapping[str, Any]) -> Path | None:
+    """The checkpoint to resume, read by torch once before anything depends on it; if it was not named, or else another.
+
+    Damage to what torch alone reads of the archive's directory passes the check that needs no torch.
+    """
+    if start is None or config["ckpt_path"] not in (None, "last"):
+        return start
+    return folder.last_in(start.parent.parent if start.parent.name == "checkpoints" else start.parent, _fault_in)
+
+
+def _fault_in(path: Path) -> str | None:
+    if fault := fault_in(path):
+        return fault
+    try:
+        AtomicCheckpointIO().load_checkpoint(path)
+    except UserError as error:
+        return str(error)
+    return None
+
+
 def evaluate(stage: str, config: Mapping[str, Any], checkpoint: Path) -> Result:
     """Validates or tests a checkpoint; the metrics of a test join the line of its epoch in the run's metrics.csv."""
     with messages.quietly():
+        checkpoint = _readable(checkpoint, config) or checkpoint
         place = folder.folder_of(checkpoint)
         pictures = SavedPictures(place or checkpoint.parent)
         trainer = _trainer(config, None, more=[pictures])
@@ -91,11 +119,12 @@ def evaluate(stage: str, config: Mapping[str, Any], checkpoint: Path) -> Result:
 
 
 def predict(config: Mapping[str, Any], checkpoint: Path) -> Result:
-    """Writes what the task's `predict_step` says of every test example to the `.npz` file `config["output"]`."""
+    """Writes the results of the task's `predict_step` for every test example to the `.npz` file `config["output"]`."""
     with messages.quietly():
         trainer = _trainer(config, None)
         if trainer.world_size > 1:
             raise UserError("predict runs on one device: give trainer.devices=1")
+        checkpoint = _readable(checkpoint, config) or checkpoint
         task, data = build_task(config), _data(config)
         batches = trainer.predict(task, datamodule=data, ckpt_path=str(checkpoint), weights_only=True) or []
     arrays = {name: torch.cat([batch[name] for batch in batches]).cpu().numpy() for name in batches[0]}
@@ -123,6 +152,7 @@ def load(path: str | os.PathLike[str], trust: Iterable[type | str] = ()) -> Task
     held = held if isinstance(held, dict) else {}
     if not base and not held.keys() & {"task", *hparams.PARTS}:
         raise UserError(f"{path} was not written by dbp: it holds no configuration")
+    base = {key: value for key, value in base.items() if key != "data"}
     task = build_task(over({}, base, trusted)) if base else hparams.build(held, Task, trust=trusted)
     with messages.in_users_words():
         task.load_state_dict(AtomicCheckpointIO().load_checkpoint(path)["state_dict"])
@@ -149,6 +179,10 @@ def _data(config: Mapping[str, Any]) -> pl.LightningDataModule:
 def _trainer(
     config: Mapping[str, Any], place: Path | None, start: Path | None = None, more: Sequence[pl.Callback] = ()
 ) -> pl.Trainer:
+    if config["trainer"].get("val_check_interval") in (0, "0"):
+        raise UserError(
+            "trainer.val_check_interval=0: give a number of batches; trainer.limit_val_batches=0 means none"
+        )
     found = [*_callbacks(config, place, start), *more]
     bars = any(isinstance(callback, pl.callbacks.ProgressBar) for callback in found)
     options = {"enable_progress_bar": bars or sys.stdout.isatty(), "enable_model_summary": False, **config["trainer"]}
@@ -160,7 +194,7 @@ def _trainer(
         "callbacks": found,
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in found),
         "use_distributed_sampler": False,
-        "plugins": [AtomicCheckpointIO(), *(plugins if isinstance(plugins, list) else [plugins])],
+        "plugins": [AtomicCheckpointIO(place), *(plugins if isinstance(plugins, list) else [plugins])],
     }
     if place:  # SLURM's checkpoints go to this folder and are looked for there: never one that runs share
         fixed["default_root_dir"] = str(place)
@@ -177,14 +211,18 @@ def _callbacks(config: Mapping[str, Any], place: Path | None, start: Path | None
     if place is None:
         return found
     names = ", ".join(f"{kind} {config[kind]['name']}" for kind in ("task", "estimator", "solver"))
-    found.append(Finite(names, skip=config["on_nonfinite"] == "skip"))
+    found += [Finite(names, skip=config["on_nonfinite"] == "skip"), DeadGradient(config["estimator"])]
     found += [Header(carried(config)), SameBatches(), OneMessage(place)]
     old = config_in(start) if start else {}
     if old and old["optimizer"] != config["optimizer"]:
         found.append(ChangedOptimizer(old["optimizer"], config["optimizer"]))
+    if old:
+        found.append(Ended(old["callbacks"], config["callbacks"]))
     for name in sorted(config["callbacks"], key=lambda name: name == "last"):  # last.ckpt knows what the others did
+        check_filename(config["callbacks"][name].get("filename"), f"callbacks.{name}.filename")
         found.append(catalog.build("callback", {**config["callbacks"][name], "name": name}))
     folder = (place / "checkpoints").absolute()
+    found.append(OwnPaths(folder))
     for callback in found:
         if isinstance(callback, ModelCheckpoint | Last):
             callback.dirpath = str(folder)

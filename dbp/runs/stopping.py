@@ -1,4 +1,4 @@
-"""A run that is asked to stop ends at the next step, with a checkpoint to go on from."""
+"""Signals: a run that is asked to stop ends after the current step, with a checkpoint to resume."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments import SLURMEnvironment
 from pytorch_lightning.callbacks import Checkpoint
 from torch import distributed
 
 from dbp.errors import Stopped
-from dbp.runs.saving import complete_line, resumes_exactly
+from dbp.runs.lightning import requeue_signal
+from dbp.runs.saving import complete_line, cut_short, resumes_exactly
 
 
 class StopOnSignal(Checkpoint):
@@ -38,7 +38,7 @@ class StopOnSignal(Checkpoint):
         if threading.current_thread() is not threading.main_thread():
             return  # Python would not let it
         # Lightning has set its own handlers by now, and puts back those before them when the run ends.
-        for number in {signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, _requeueing(trainer) or signal.SIGUSR1}:
+        for number in {signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, requeue_signal(trainer) or signal.SIGUSR1}:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup, and shells for what runs in the background
                 signal.signal(number, self._note)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
@@ -52,11 +52,14 @@ class StopOnSignal(Checkpoint):
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         if resumes_exactly(trainer) and (number := self._agreed(trainer)):
+            trainer.save_checkpoint(self.path)
             self._stop(trainer, number)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if number := self._agreed(trainer):
             complete_line(trainer)
+            if not cut_short(trainer):  # `Last` has written the checkpoint of the batch
+                trainer.save_checkpoint(self.path)
             self._stop(trainer, number)
 
     def _agreed(self, trainer: pl.Trainer) -> int:
@@ -68,17 +71,8 @@ class StopOnSignal(Checkpoint):
         return int(flag)
 
     def _stop(self, trainer: pl.Trainer, number: int) -> None:
-        trainer.save_checkpoint(self.path)
-        if number == _requeueing(trainer) and trainer.is_global_zero:
+        if number == requeue_signal(trainer) and trainer.is_global_zero:
             array = os.environ.get("SLURM_ARRAY_JOB_ID")
             job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
             subprocess.run(["scontrol", "requeue", job], check=True)
         raise Stopped(number, trainer.global_step, str(self.path), trainer.global_rank)
-
-
-def _requeueing(trainer: pl.Trainer) -> int | None:
-    """The signal that SLURM warns with, where the job is to be requeued then."""
-    environment = trainer._accelerator_connector.cluster_environment
-    return (
-        environment.requeue_signal if isinstance(environment, SLURMEnvironment) and environment.auto_requeue else None
-    )

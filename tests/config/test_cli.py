@@ -316,7 +316,7 @@ def test_modules_of_the_current_folder_are_found(tmp_path: Path, start: list[str
 def test_a_run_is_not_overwritten(dbp: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert dbp("fit", *RUN, "run=r", "trainer.max_epochs=1") == 0
     assert dbp("fit", *RUN, "run=r") == 2
-    assert "run=r: lightning_logs/r has checkpoints; give ckpt_path=last to go on" in capsys.readouterr().err
+    assert "run=r: lightning_logs/r has checkpoints; give ckpt_path=last to resume" in capsys.readouterr().err
 
 
 def test_what_the_command_line_changes_is_what_runs(dbp: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -177,6 +177,7 @@ SIMPLE = {
     "int": st.sampled_from([-1, 0, 1, 2, 3, 4, 8, 64]),
     "float": st.sampled_from([-1.0, 0.0, 0.1, 1.0, 10.0, 1e30]),
     "str": st.sampled_from(["", "x"]),
+    "path": st.sampled_from(["", "x"]),
     "none": st.none(),
 }
 

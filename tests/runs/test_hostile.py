@@ -4,6 +4,7 @@ import ast
 import gzip
 import os
 import pickle
+import shutil
 import tracemalloc
 import zipfile
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from dbp.data import DataError
 from dbp.data.idx import LIMIT, read_idx
 from dbp.errors import UserError
 from dbp.runs.run import load
+from dbp.runs.saving import AtomicCheckpointIO
 
 NEEDED = {"task": "slots", "solver": "one_hot", "estimator": "imle"}
 GIVEN = [*(f"{key}={value}" for key, value in NEEDED.items()), "data=slots", "data.size=20"]
@@ -177,6 +179,57 @@ def test_a_checkpoint_cannot_say_where_to_write(good, tmp_path):
     assert main(["fit", "ckpt_path=x.ckpt", "trainer.default_root_dir=.", "callbacks.best=null"]) == 0
     assert [path.name for path in Path("lightning_logs").iterdir()] == ["version_0"]
     assert not list(tmp_path.rglob("*elsewhere*"))
+
+
+@pytest.mark.parametrize("kind", ["best", "checkpoint"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_checkpoint_cannot_say_what_to_remove(good, tmp_path, kind, inside):
+    thesis = tmp_path / "work" / "thesis"
+    (thesis / "chapter").mkdir(parents=True)
+    folder = tmp_path / "work" / "lightning_logs" / "r" / "checkpoints"
+    shutil.copytree(good.parents[1], folder.parents[0])
+    checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
+    (key,) = (key for key in checkpoint["callbacks"] if key.startswith("Best"))
+    paths = ["thesis", str(thesis), str(folder / ".." / ".." / ".." / "thesis"), str(folder / "x" / ".." / "..")]
+    if inside:
+        (folder / "link").symlink_to(thesis.parent)
+        paths.append(str(folder / "link" / "thesis"))
+    for path in paths:
+        score, where = torch.tensor(1e9), str(folder if inside else good.parent)
+        state = {"best_k_models": {path: score}, "kth_best_model_path": path, "kth_value": score}
+        checkpoint["callbacks"][key] |= {**state, "best_model_path": path, "last_model_path": path, "dirpath": where}
+        states = {key.replace("Best", "ModelCheckpoint"): checkpoint["callbacks"][key], **checkpoint["callbacks"]}
+        torch.save({**checkpoint, "callbacks": states}, folder / "last.ckpt")
+        other = ["callbacks={best: null, checkpoint: {monitor: val/loss}}"] if kind == "checkpoint" else []
+        where = ["trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.limit_train_batches=1"]
+        assert main(["fit", f"ckpt_path={folder / 'last.ckpt'}", *where, *other]) == 0
+        assert (thesis / "chapter").is_dir()
+        assert folder.is_dir()
+    assert len(list(folder.glob("epoch=*.ckpt"))) >= 1
+
+
+def test_checkpoints_are_written_and_removed_in_the_runs_folder_alone(tmp_path, caplog):
+    io, outside = AtomicCheckpointIO(tmp_path / "run"), tmp_path / "thesis"
+    outside.mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "link.ckpt").symlink_to(outside)
+    for path in (outside, tmp_path / "run" / ".." / "thesis", tmp_path / "run", tmp_path / "run" / "x" / ".."):
+        io.remove_checkpoint(path)
+        assert "is kept" in caplog.records[-1].message
+        with pytest.raises(UserError, match="is outside of the run's folder"):
+            io.save_checkpoint({}, path / ".." / "thesis" / "a.ckpt")
+    io.remove_checkpoint(tmp_path / "run" / "link.ckpt")  # the link, not what it points to
+    assert [path.name for path in tmp_path.rglob("*")] == ["run", "thesis"] or outside.is_dir()
+    io.save_checkpoint({}, tmp_path / "run" / "checkpoints" / "a.ckpt")
+    io.remove_checkpoint(tmp_path / "run" / "checkpoints" / "a.ckpt")
+    assert not any((tmp_path / "run" / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("name", ["best", "checkpoint"])
+@pytest.mark.parametrize("filename", ["../../x", "/x", "a/../../x"])
+def test_a_filename_stays_in_the_runs_folder(capsys, name, filename):
+    said = refused(capsys, "fit", *GIVEN, f"callbacks.{name}.filename={filename}", "trainer.accelerator=cpu")
+    assert f"callbacks.{name}.filename={filename}: checkpoints stay in the run's folder" in said
 
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -116,7 +116,7 @@ def test_a_damaged_checkpoint_is_passed_over(dbp, capsys, caplog):
         os.truncate(path, 1000)
     last.write_bytes(damaged)
     assert dbp("fit", *RUN, "ckpt_path=last") == 2
-    assert "no checkpoint in lightning_logs/r is valid; remove them to start anew" in capsys.readouterr().err
+    assert "no checkpoint in lightning_logs/r is valid; remove them to start again" in capsys.readouterr().err
 
 
 def test_weights_alone_are_read_as_processes_that_lightning_spawned_hand_them_over(tmp_path):
@@ -216,7 +216,7 @@ def test_what_a_checkpoint_does_not_fit_is_named(dbp, capsys, change, message):
     assert dbp("fit", *RUN, "ckpt_path=last", "trainer.max_epochs=3", change) == 2
     said = capsys.readouterr().err
     assert message in said
-    assert "give the old values, or start anew with another run=NAME" in said
+    assert "give the old values, or start a new run: init_from=FILE run=NAME" in said
 
 
 def test_other_batches_are_refused_in_the_middle_of_an_epoch_alone(dbp, capsys):
@@ -276,7 +276,7 @@ BAD = "task={name: 'faults:Bad', items: 4, slots: 2, hidden: [8], what: %s}"
     [
         ("loss", "the loss is nan, the gradient of encoder.0.weight is nan (and "),
         ("gradient", "the gradient of encoder.0.weight is nan. A lower"),
-        ("scores", "OneHot was given a score of nan at [0, 0, 0] (row [0, 0])"),
+        ("scores", "OneHot was given a score of nan at [0, 0] (row [0])"),
     ],
 )
 def test_what_is_not_finite_is_named_or_skipped(dbp, capsys, what, said):
