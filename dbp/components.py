@@ -166,7 +166,7 @@ loggers = Registry(
         "trackio": "dbp.runs.trackers:Trackio",
         "wandb": "dbp.runs.trackers:WandB",
     },
-    hidden=("save_dir", "name", "version", "row"), sparse=True,  # the run's folder decides
+    hidden=("save_dir", "dir", "name", "version", "row"), sparse=True,  # the run's folder decides
     packages={"mlflow": "mlflow", "trackio": "trackio", "wandb": "wandb"},
 )  # fmt: skip
 

@@ -10,7 +10,9 @@ from dbp.errors import UserError
 from dbp.registry.catalog import Catalog
 from dbp.registry.signature import ANY, Signature, Type
 
+PLACES = ("tracking_uri", "artifact_location", "space_id")  # of trackers: texts that say where a run writes
 INSIDE = ("filename", "sub_dir")  # relative to the run's folder, and so no place of its own
+PATH = Type("path")
 Found = tuple[tuple[str, ...], str]  # the keys down to an option, and its value
 
 
@@ -30,7 +32,8 @@ def paths_of(catalog: Catalog, signature: Signature, given: Mapping[str, Any]) -
     for key, value in given.items():
         option = signature.options.get(key)
         if option is None or value != catalog.default(option):
-            for keys, path in _within(catalog, value, option.type if option else ANY, key in INSIDE):
+            type_ = PATH if key in PLACES and isinstance(value, str) else option.type if option else ANY
+            for keys, path in _within(catalog, value, type_, key in INSIDE):
                 yield (key, *keys), path
 
 

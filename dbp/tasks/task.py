@@ -86,7 +86,9 @@ class Task(LightningModule, ABC):
         Raises:
             UserError: they do not describe a task of this class.
         """
-        checkpoint = torch.load(checkpoint_path, map_location, weights_only=weights_only)
+        if weights_only is False:
+            raise UserError("checkpoints of dbp hold plain data and tensors: weights_only=False is refused")
+        checkpoint = torch.load(checkpoint_path, map_location, weights_only=True)
         held = checkpoint.get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {})
         task = hparams.build(load_hparams_from_yaml(hparams_file) if hparams_file else held, cls, kwargs)
         task.load_state_dict(checkpoint["state_dict"], strict=task.strict_loading if strict is None else strict)

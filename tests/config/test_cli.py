@@ -82,7 +82,7 @@ CONFIGURATION = [
     (["scheduler=cosine"], "scheduler: scheduler 'cosine' needs T_max"),
     (["data=mnits"], "unknown data 'mnits'. Did you mean 'mnist'"),
     (["data.batch_size=${solver.kk}"], "data.batch_size: Interpolation key 'solver.kk' not found"),
-    (["run=${oc.env:DBP_NOPE}"], "Environment variable 'DBP_NOPE' not found"),
+    (["run=${oc.env:DBP_NOPE}"], "the environment variable DBP_NOPE is not set"),
     (
         ["trainer.max_epoch=3"],
         "trainer: pytorch_lightning.Trainer has no option 'max_epoch'. Did you mean 'max_epochs'",
@@ -328,7 +328,7 @@ def test_what_the_command_line_changes_is_what_runs(dbp: Any, capsys: pytest.Cap
     assert state["optimizer_states"][0]["param_groups"][0]["lr"] == 0.25
     assert state["dbp"]["config"]["optimizer"]["lr"] == 0.25
     assert dbp("fit", "run=r", "ckpt_path=last", "optimizer=sgd") == 2
-    assert "optimizer: the checkpoint holds the state of adam, which sgd cannot resume from" in capsys.readouterr().err
+    assert "optimizer: the checkpoint holds the state of adam, which sgd cannot resume" in capsys.readouterr().err
 
 
 def test_a_restarted_job_goes_on_and_another_configuration_does_not(dbp: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,11 +14,16 @@ from dbp.registry.paths import INSIDE
 from dbp.registry.signature import Option, signature
 from dbp.runs.run import load
 
-PLACES = {"data.root", "trainer.default_root_dir", "trainer.model_registry"}
-TEXTS = {  # every other option that may be any text, none of which is a path
-    "accelerator", "avg_fn", "device", "devices", "duration", "gradient_clip_algorithm", "interval", "max_time", "mode",
-    "monitor", "prefix", "profiler", "strategy", "val_check_interval",
+PLACES = {
+    "data.root", "trainer.default_root_dir", "trainer.model_registry",
+    "logger.tracking_uri", "logger.artifact_location", "logger.space_id",
 }  # fmt: skip
+TEXTS = {  # every other option that may be any text, none of which is a path
+    "accelerator", "avg_fn", "checkpoint_name", "device", "devices", "duration", "experiment_name",
+    "gradient_clip_algorithm", "id", "interval", "max_time", "mode", "monitor", "prefix", "profiler", "project",
+    "run_id", "run_name", "strategy", "val_check_interval",
+}  # fmt: skip
+TRACKERS = {"tracking_uri": "mlflow", "artifact_location": "mlflow", "space_id": "trackio"}
 NEEDED = ["task=slots", "solver=one_hot", "estimator=imle"]
 
 
@@ -47,7 +52,7 @@ def place(name: str, value: str) -> dict[str, object]:
     base = validate(compose([], [*NEEDED, "data=mnist"]))
     kind, _, option = name.partition(".")
     if kind in ("callback", "logger"):
-        component = {"callback": "best", "logger": "tensorboard"}[kind]
+        component = {"callback": "best", "logger": TRACKERS.get(option, "tensorboard")}[kind]
         base[f"{kind}s"][component] = {option: value}
     else:
         base[kind][option] = value
