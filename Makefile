@@ -18,16 +18,37 @@ help:  ## list the targets
 
 demo: .venv/installed  ## train a discrete autoencoder on real digits, test it, and draw what it does
 	rm -rf lightning_logs/demo
-	$(RUN) fit --config configs/dvae/digits.yaml run=demo
+	$(RUN) fit --config dvae/digits run=demo
 	$(RUN) test run=demo ckpt_path=best
 
-test: lint  ## lint, type check, the kernels under sanitizers, and every test
-	$(MAKE) -j2 sanitize
+test: lint  ## lint, type check, every test, and the kernels under sanitizers
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist worksteal
+	$(MAKE) -j2 sanitize
 	@$(MAKE) --no-print-directory test-slurm
 
 test-slurm: .venv/installed  ## jobs that a real SLURM interrupts, on this machine; needs Debian's packages, installs none
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests/slurm/requeue.py
+
+TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
+LOWEST := build/lowest/bin/python
+# What each of the packages is for: components by name and runs, pictures, data files, SciPy's and joblib's solvers.
+LOWEST_TESTS := tests/config/test_cli.py tests/core tests/data tests/gallery tests/runs/test_resume.py \
+  tests/solvers/test_function.py tests/solvers/test_graph_matchings.py tests/solvers/test_programs.py tests/tasks
+
+build/lowest/installed: pyproject.toml setup.py .ci/lowest.py
+	$(PYTHON) -m venv build/lowest
+	$(PYTHON) .ci/lowest.py $(TORCH:%=torch=%) > build/lowest.txt
+	$(LOWEST) -m pip install --disable-pip-version-check -q -c build/lowest.txt -e '.[dev]'
+	@touch $@
+
+test-lowest: build/lowest/installed  ## tests with the lowest versions of what dbp needs; TORCH= for torch's, too
+	OMP_NUM_THREADS=1 $(LOWEST) -m pytest -o filterwarnings= $(LOWEST_TESTS)
+
+dist: .venv/installed  ## the sdist and two wheels, with kernels for this machine and without for any, in dist/
+	$(PIP) -q build
+	rm -rf dist
+	.venv/bin/python -m build -q
+	DBP_NATIVE=0 .venv/bin/python -m build -q --wheel
 
 fuzz: .venv/installed  ## mutated command lines, configurations, data, checkpoints (1,000 each); solvers (10,000)
 	DBP_FUZZ=1000 .venv/bin/python -m pytest tests/config/test_fuzz.py tests/fuzz --hypothesis-show-statistics
@@ -75,7 +96,7 @@ bench: .venv/installed  ## the training loop against a hand-written one, on MNIS
 results: .venv/installed  ## the numbers of docs/results.md: six runs of five epochs on MNIST; DATA=FOLDER if you have it
 	for config in identity imle; do for seed in 0 1 2; do \
 	  run="run=results-$$config-$$seed data.root=$(DATA)"; \
-	  $(RUN) fit --config configs/dvae/$$config.yaml $$run seed=$$seed trainer.max_epochs=5 ckpt_path=last && \
+	  $(RUN) fit --config dvae/$$config $$run seed=$$seed trainer.max_epochs=5 ckpt_path=last && \
 	  $(RUN) test run=results-$$config-$$seed ckpt_path=last || exit; \
 	done; done
 
@@ -85,7 +106,7 @@ results-vae: .venv/installed  ## seventeen estimators on one variational autoenc
 results-sorting: .venv/installed  ## sorting five numbers through a hard layer, by two models, against smooth layers
 	for model in dense lstm; do for layer in dab: straight:estimator=straight_through tanh:task.soft=tanh elu:task.soft=elu; do \
 	  run="run=sorting-$$model-$${layer%%:*}"; \
-	  $(RUN) fit --config configs/sorting/$$model.yaml $$run $${layer#*:} ckpt_path=last && \
+	  $(RUN) fit --config sorting/$$model $$run $${layer#*:} ckpt_path=last && \
 	  $(RUN) test $$run ckpt_path=last || exit; \
 	done; done
 

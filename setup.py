@@ -1,28 +1,43 @@
 """Builds the kernels of `dbp/native`: plain shared libraries without Python.h or torch, one for all Pythons.
 
-The same sources are compiled for each instruction set; the library that fits the machine is chosen on import.
+The same sources are compiled for each instruction set; the library that fits the machine is chosen on import. Without a
+compiler, or with DBP_NATIVE=0 in the environment, the wheel has no kernels, fits any machine and runs on torch.
 
-Everything else is in pyproject.toml. Without a compiler the package installs all the same and runs on torch.
+Everything else is in pyproject.toml, but for the packages (experiments in `configs/` install as `dbp.configs`) and the
+readme, whose links are made absolute.
 """
 
+import os
 import platform
+import re
 from copy import copy
 from hashlib import sha256
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
+PAGES = "https://github.com/discrete-backprop/discrete-backprop"
 NATIVE = Path("dbp/native")
 SETS = {"kernels": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     SETS["kernels_avx2"] = ["-mavx2"]
     SETS["kernels_avx512"] = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
+if os.environ.get("DBP_NATIVE") == "0":
+    SETS = {}
 FLAGS = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno"]
 FLAGS += ["-fno-strict-aliasing", "-fno-trapping-math", "-pthread", "-Wno-psabi"]
+LINK = ["-pthread"] if platform.system() == "Darwin" else ["-pthread", "-Wl,-s"]
 SOURCES = sorted([*NATIVE.glob("src/*.cpp"), *NATIVE.glob("src/*.h")])
 DIGEST = sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()[:15]
+
+
+def readme() -> str:
+    """README.md for pages other than the repository's: pictures and links that are relative become absolute."""
+    text = Path("README.md").read_text(encoding="utf-8")
+    text = re.sub(r"(!\[[^]]*\]\()(?!https?:|#)", rf"\1{PAGES}/raw/main/", text)
+    return re.sub(r"((?<!!)\[[^]]*\]\()(?!https?:|#)", rf"\1{PAGES}/blob/main/", text)
 
 
 class BuildKernels(build_ext):
@@ -45,13 +60,18 @@ class BuildKernels(build_ext):
 
 
 class AnyPython(bdist_wheel):
-    """Tags the wheel with the platform alone."""
+    """Tags the wheel with the platform alone, or with none if no kernel was built."""
 
     def get_tag(self) -> tuple[str, str, str]:
-        return "py3", "none", super().get_tag()[2]
+        built = any(Path(path).exists() for path in self.get_finalized_command("build_ext").get_outputs())
+        return "py3", "none", super().get_tag()[2] if built else "any"
 
 
 setup(
+    packages=[*find_packages(include=["dbp", "dbp.*"]), "dbp.configs"],
+    package_dir={"dbp.configs": "configs"},
+    long_description=readme(),
+    long_description_content_type="text/markdown",
     ext_modules=[
         Extension(
             f"dbp.native.{name}",
@@ -60,7 +80,7 @@ setup(
             language="c++",
             define_macros=[("DBP_SOURCES", f"0x{DIGEST}")],  # by which a checkout knows that they are its own
             extra_compile_args=[*FLAGS, *instructions],
-            extra_link_args=["-pthread", "-Wl,-s"],
+            extra_link_args=LINK,
             optional=True,
         )
         for name, instructions in SETS.items()

@@ -19,7 +19,7 @@ from dbp.config import KEYS, carried, changes, import_paths, located, over, path
 from dbp.errors import Echo, Stopped, UserError, in_short
 from dbp.gallery import command as gallery
 from dbp.native import loader
-from dbp.registry import completion
+from dbp.registry import completion, experiments
 from dbp.registry.listing import describe, rows, show
 from dbp.registry.names import did_you_mean
 from dbp.runs.checkpoints import check_changes, config_in
@@ -32,6 +32,7 @@ STAGES = {
     "test": "measure a checkpoint on the test examples",
     "predict": "write a checkpoint's predictions for the test examples to output=FILE.npz",
 }
+CONFIG = ("config", "configs")  # what `list` shows besides components
 COMMANDS = [*STAGES, "list", "audit", "plot", "new", "completion"]
 RULES = """
 overrides are KEY=VALUE, KEY.OPTION=VALUE, or the same with two dashes;
@@ -46,7 +47,7 @@ the value is YAML.
     environment variable
 
 examples
-  dbp fit --config FILE estimator=identity trainer.max_epochs=3
+  dbp fit --config dvae/digits estimator=identity trainer.max_epochs=3
   dbp fit --config FILE run=NAME ckpt_path=last
       starts the run, or resumes it when the command is given again
   dbp fit ckpt_path=lightning_logs/version_0/checkpoints/last.ckpt \\
@@ -156,11 +157,12 @@ def _parser() -> tuple[Parser, Any]:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             usage=f"dbp {name} [--config FILE ...] [KEY=VALUE ...]",
         )  # fmt: skip
-        p.add_argument("-c", "--config", action="append", default=[], metavar="FILE", help="YAML; later ones win")
+        text = "YAML, or a name that `dbp list config` shows; later ones win"
+        p.add_argument("-c", "--config", action="append", default=[], metavar="FILE", help=text)
         p.add_argument("--print_config", action="store_true", help="print the complete configuration and stop")
     p = commands.add_parser("list", help="show components, their options and their sources", allow_abbrev=False)
-    p.add_argument("kind", nargs="?", metavar="KIND", help=", ".join(catalog))
-    p.add_argument("name", nargs="?", metavar="NAME", help="show the options of this one")
+    p.add_argument("kind", nargs="?", metavar="KIND", help=", ".join([*catalog, CONFIG[0]]))
+    p.add_argument("name", nargs="?", metavar="NAME", help="show the options of this one, or the file of a config")
     p.add_argument("--check", action="store_true", help="import each component and report failures")
     text = "compare estimators with the exact gradient of a small problem"
     commands.add_parser(
@@ -278,10 +280,14 @@ def _short(path: object) -> str:
 
 def _list(kind: str | None, names: list[str], check: bool) -> int:
     kinds = {**catalog, **{registry.plural: registry for registry in catalog.values()}}
-    if kind is not None and kind not in kinds:
-        raise UserError(f"unknown kind {kind!r}.{did_you_mean(kind, kinds)}\n  kinds: {', '.join(catalog)}")
+    if kind is not None and kind not in (*kinds, *CONFIG):
+        hint = did_you_mean(kind, [*kinds, *CONFIG])
+        raise UserError(f"unknown kind {kind!r}.{hint}\n  kinds: {', '.join([*catalog, CONFIG[0]])}")
     if len(names) > 1 or (names and names[0].startswith("-")):
         raise UserError(f"unexpected {names[-1]!r}; usage: dbp list [KIND [NAME]] [--check]")
+    if kind in CONFIG:
+        print(experiments.listing(*names))
+        return 0
     if kind and names:
         running = f"\n\nkernels: {loader.status()}" if kinds[kind].kind == "solver" else ""
         print(describe(kinds[kind], names[0]) + running)
@@ -291,6 +297,8 @@ def _list(kind: str | None, names: list[str], check: bool) -> int:
         text, failures = show(registry, check, f"; kernels: {loader.status()}" if registry.kind == "solver" else "")
         print(text)
         failed += failures
+    if kind is None:
+        print(experiments.listing())
     return 1 if failed else 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -13,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dbp.components import catalog as shipped
 from dbp.errors import UserError
+from dbp.registry import experiments
 from dbp.registry.catalog import Catalog, merge
 from dbp.registry.names import IMPORT_PATH, did_you_mean
 from dbp.registry.paths import paths_in, paths_of
@@ -67,12 +67,10 @@ ACCELERATORS = Type("literal", ("auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu
 
 
 def read_file(path: str) -> dict[str, Any]:
-    """A YAML file as plain data, interpolations (`${...}`) unresolved."""
+    """A YAML file, or an experiment by name, as plain data with interpolations (`${...}`) unresolved."""
+    path = experiments.find(path)
     try:
         loaded = OmegaConf.load(path)
-    except FileNotFoundError:
-        near = [str(p) for p in Path(path).parent.glob("*.y*ml")]
-        raise UserError(f"--config {path}: no such file.{did_you_mean(path, near)}") from None
     except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError, RecursionError) as error:
         raise UserError(f"--config {path}: {' '.join(str(error).split())}") from error
     layer: Any = OmegaConf.to_container(loaded)

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import sys
 from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
@@ -11,6 +12,7 @@ from dbp.errors import UserError
 
 _FOLDER = Path(__file__).parent
 _SETS = ("kernels", "kernels_avx2", "kernels_avx512")
+_CURE = "leave this folder, or build them with `pip install -e .`"
 
 
 @cache
@@ -19,13 +21,22 @@ def load() -> tuple[ctypes.CDLL | None, str]:
     if os.environ.get("DBP_NATIVE") == "0":
         return None, "torch (DBP_NATIVE=0)"
     if not _path("kernels").exists():
-        return None, "torch (installed without a C++ compiler)"
+        return None, f"torch ({_missing()})"
     try:
         best = ctypes.CDLL(str(_path("kernels"))).dbp_best_instruction_set()
         name = next(name for name in reversed(_SETS[: best + 1]) if _path(name).exists())
         return _of_these_sources(ctypes.CDLL(str(_path(name)))), f"native ({name})"
     except OSError as error:
         return None, f"torch ({error})"
+
+
+def _missing() -> str:
+    """Why there are no kernels: a checkout that hides an installed dbp which has them, or no compiler."""
+    own = f"{_FOLDER.parent.name}/{_FOLDER.name}/kernels.so"
+    for path in sys.path:
+        if path and Path(path) != _FOLDER.parents[1] and Path(path, own).is_file():
+            return f"{_FOLDER.parent} without kernels hides {Path(path, own).parents[1]} with kernels: {_CURE}"
+    return "installed without a C++ compiler"
 
 
 def _of_these_sources(library: ctypes.CDLL) -> ctypes.CDLL:

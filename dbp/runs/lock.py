@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -15,8 +14,21 @@ from pathlib import Path
 
 from dbp.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
 log = logging.getLogger(__name__)
 FILE = ".lock"
+
+
+def require_posix() -> None:
+    """Raises a UserError where a run could neither lock its folder nor be stopped by a signal."""
+    if fcntl is None:
+        raise UserError(
+            "fit needs Linux, macOS or WSL (Windows Subsystem for Linux): this system has no POSIX file locks"
+        )
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,11 +16,13 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from dbp import errors
 from dbp.components import catalog
 from dbp.config import carried, over
 from dbp.errors import UserError
+from dbp.native import loader
 from dbp.registry.signature import signature
 from dbp.runs import folder, loggers, messages
 from dbp.runs.checkpoints import KEY, config_in, fault_in, read_plain, verify
@@ -27,7 +30,7 @@ from dbp.runs.dead import DeadGradient
 from dbp.runs.files import replacing
 from dbp.runs.finite import Finite
 from dbp.runs.initial import initialise
-from dbp.runs.lock import locked
+from dbp.runs.lock import locked, require_posix
 from dbp.runs.paths import OwnPaths, check_filename
 from dbp.runs.pictures import ProgressBar, SavedPictures
 from dbp.runs.processes import ERROR, OneMessage
@@ -37,6 +40,8 @@ from dbp.runs.saving import AtomicCheckpointIO, Best, Header, Last
 from dbp.runs.stopping import StopOnSignal
 from dbp.tasks import hparams
 from dbp.tasks.task import Task
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,8 @@ def fit(config: Mapping[str, Any], checkpoint: Path | None = None) -> Result:
     dry = config["trainer"].get("fast_dev_run")
     claimed = nullcontext((None, checkpoint)) if dry else folder.claimed(config, checkpoint)
     with messages.quietly(), _without_denormals():
+        require_posix()
+        _say_kernels()
         task, data = build_task(config), _data(config)
         with claimed as (place, start):
             start = _readable(start, config)
@@ -104,6 +111,7 @@ def _fault_in(path: Path) -> str | None:
 def evaluate(stage: str, config: Mapping[str, Any], checkpoint: Path) -> Result:
     """Validates or tests a checkpoint; the metrics of a test join the line of its epoch in the run's metrics.csv."""
     with messages.quietly():
+        _say_kernels()
         checkpoint = _readable(checkpoint, config) or checkpoint
         place = folder.folder_of(checkpoint)
         pictures = SavedPictures(place or checkpoint.parent)
@@ -121,6 +129,7 @@ def evaluate(stage: str, config: Mapping[str, Any], checkpoint: Path) -> Result:
 def predict(config: Mapping[str, Any], checkpoint: Path) -> Result:
     """Writes the results of the task's `predict_step` for every test example to the `.npz` file `config["output"]`."""
     with messages.quietly():
+        _say_kernels()
         trainer = _trainer(config, None)
         if trainer.world_size > 1:
             raise UserError("predict runs on one device: give trainer.devices=1")
@@ -129,8 +138,13 @@ def predict(config: Mapping[str, Any], checkpoint: Path) -> Result:
         batches = trainer.predict(task, datamodule=data, ckpt_path=str(checkpoint), weights_only=True) or []
     arrays = {name: torch.cat([batch[name] for batch in batches]).cpu().numpy() for name in batches[0]}
     with replacing(config["output"]) as path, path.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        np.savez(file, **arrays)  # numbers alone; numpy 1 takes `allow_pickle=False` for an array
     return Result()
+
+
+@rank_zero_only
+def _say_kernels() -> None:
+    log.info("kernels: %s", loader.status())
 
 
 def load(path: str | os.PathLike[str], trust: Iterable[type | str] = ()) -> Task:

@@ -37,7 +37,7 @@ USAGE = [
         ["fit", "--confg", "toy.yaml"],
         "'--confg': there is no key 'confg'. Did you mean '--config' or '--print_config'?",
     ),
-    (["fit", "--config", "toyy.yaml"], "--config toyy.yaml: no such file. Did you mean 'toy.yaml'"),
+    (["fit", "--config", "toyy.yaml"], "--config toyy.yaml: no such file or experiment. Did you mean 'toy.yaml'"),
     (["fit", "--config", "broken.yaml"], "--config broken.yaml: while parsing a flow mapping"),
     (["fit", "--config", "twice.yaml"], "found duplicate key task"),
     (["fit", "--config", "list.yaml"], "--config list.yaml: expected a mapping at the top level, got a list"),

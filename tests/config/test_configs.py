@@ -42,7 +42,7 @@ def test_a_layer_lies_over_an_experiment(path, tmp_path):
     base = ROOT / "configs" / "dvae" / "digits.yaml"
     command = [sys.executable, "-m", "dbp", "fit", "--config", base, "--config", path, *QUICK]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SLURM_JOB_ID": "17"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
     assert "train/loss" in done.stdout
 

@@ -36,7 +36,7 @@ def fit(folder: Path, *command: str) -> tuple[dict[str, torch.Tensor], str]:
     known = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)]), "OMP_NUM_THREADS": "1"}
     environment = {**known, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=180
+        [sys.executable, "-m", *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=1800
     )
     assert done.returncode == 0, done.stderr
     place = folder / "lightning_logs" / command[-1].removeprefix("run=")

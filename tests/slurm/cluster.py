@@ -95,12 +95,12 @@ class Cluster:
 
     def run(self, *command: str) -> str:
         """What a command of SLURM prints."""
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=600)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
         return done.stdout.strip()
 
-    def wait(self, what: str, reached: Callable[[], bool], seconds: float = 60) -> None:
+    def wait(self, what: str, reached: Callable[[], bool], seconds: float = 600) -> None:
         """Waits until something is so."""
         end = time.monotonic() + seconds
         while not reached():
@@ -128,7 +128,7 @@ def _unpack(root: Path) -> dict[str, str]:
 
 
 def _output(*command: str, cwd: Path | None = None) -> str:
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True, timeout=120).stdout
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True, timeout=600).stdout
 
 
 def _free_ports() -> list[int]:

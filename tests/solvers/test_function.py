@@ -57,7 +57,7 @@ WAYS = {
     "remembered": {"batched": False, "cache": 100},
     "batch, processes": {"workers": 2},
     "rows, processes": {"batched": False, "workers": 2},
-    "rows, processes, timed": {"batched": False, "workers": 2, "timeout": 60.0, "cache": 3},
+    "rows, processes, timed": {"batched": False, "workers": 2, "timeout": 1800.0, "cache": 3},
 }
 
 
