@@ -9,14 +9,13 @@ from dbp.errors import UserError
 from dbp.registry.names import did_you_mean
 
 _PACKAGE = Path(__file__).parents[1]
-_PLACES = (_PACKAGE / "configs", _PACKAGE.parent / "configs")  # of a wheel, of a clone
-FOLDER = next((place for place in _PLACES if place.is_dir()), None)
+_SHIPPED = _PACKAGE / "configs"  # in a wheel
+FOLDER = _SHIPPED if _SHIPPED.is_dir() else _PACKAGE.parent / "configs"  # of a clone
 
 
 def experiments() -> dict[str, Path]:
     """Every name, as dvae/digits, with its file."""
-    found = sorted(FOLDER.glob("*/*.yaml")) if FOLDER else []
-    return {path.relative_to(FOLDER).with_suffix("").as_posix(): path for path in found}
+    return {path.relative_to(FOLDER).with_suffix("").as_posix(): path for path in sorted(FOLDER.glob("*/*.yaml"))}
 
 
 def find(name: str) -> str:

@@ -136,7 +136,7 @@ def predict(config: Mapping[str, Any], checkpoint: Path) -> Result:
         checkpoint = _readable(checkpoint, config) or checkpoint
         task, data = build_task(config), _data(config)
         batches = trainer.predict(task, datamodule=data, ckpt_path=str(checkpoint), weights_only=True) or []
-    arrays = {name: torch.cat([batch[name] for batch in batches]).cpu().numpy() for name in batches[0]}
+    arrays: dict[str, Any] = {name: torch.cat([batch[name] for batch in batches]).cpu().numpy() for name in batches[0]}
     with replacing(config["output"]) as path, path.open("wb") as file:
         np.savez(file, **arrays)  # numbers alone; numpy 1 takes `allow_pickle=False` for an array
     return Result()
