@@ -12,7 +12,7 @@ def require_entmax(solver: Solver) -> None:
         import entmax  # noqa: F401
     except ImportError:
         raise UserError(
-            f"{type(solver).__name__}: this relaxation needs the entmax package: pip install 'discrete-backprop[sparse]'"
+            f"{type(solver).__name__}: this relaxation needs entmax: pip install 'discrete-backprop[sparse]'"
         ) from None
 
 

@@ -102,7 +102,7 @@ def test_alpha_one_is_softmax_and_the_options_are_checked(monkeypatch: pytest.Mo
         dbp.build("solver", {"name": "one_hot", "relaxation": "sparse"})
     monkeypatch.setitem(sys.modules, "entmax", None)
     for make in (lambda: OneHot("entmax"), lambda: TopK(2, "budget")):
-        with pytest.raises(UserError, match=r"(OneHot|TopK): this relaxation needs the entmax package: pip install"):
+        with pytest.raises(UserError, match=r"(OneHot|TopK): this relaxation needs entmax: pip install"):
             make()
 
 
