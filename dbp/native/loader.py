@@ -36,7 +36,7 @@ def _missing() -> str:
     for path in sys.path:
         if path and Path(path) != _FOLDER.parents[1] and Path(path, own).is_file():
             return f"{_FOLDER.parent} without kernels hides {Path(path, own).parents[1]} with kernels: {_CURE}"
-    return "installed without a C++ compiler"
+    return "installed without kernels, as where there is no C++ compiler"
 
 
 def _of_these_sources(library: ctypes.CDLL) -> ctypes.CDLL:

@@ -30,4 +30,4 @@ def test_a_checkout_that_hides_kernels(tmp_path: Path, monkeypatch: pytest.Monke
         "leave this folder, or build them with `pip install -e .`)"
     )
     shutil.rmtree(installed / "dbp" / "native")
-    assert status(ours.parent) == "kernels: torch (installed without a C++ compiler)"
+    assert status(ours.parent) == "kernels: torch (installed without kernels, as where there is no C++ compiler)"
