@@ -14,7 +14,7 @@ from dbp.components import catalog as shipped
 from dbp.errors import UserError
 from dbp.registry import experiments
 from dbp.registry.catalog import Catalog, merge
-from dbp.registry.names import IMPORT_PATH, did_you_mean
+from dbp.registry.names import IMPORT_PATH
 from dbp.registry.paths import paths_in, paths_of
 from dbp.registry.signature import NONE, Signature, Type, signature
 from dbp.registry.words import Keys, resolve, unresolved
