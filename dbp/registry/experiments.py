@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from dbp.errors import UserError
+from dbp.registry.listing import rows
 from dbp.registry.names import did_you_mean
 
 _PACKAGE = Path(__file__).parents[1]
@@ -42,11 +43,9 @@ def listing(name: str | None = None) -> str:
         UserError: there is none of that name.
     """
     if name:
-        path = find(name)
-        return f"# {path}\n{Path(path).read_text(encoding='utf-8').rstrip()}"
-    known = experiments()
-    width = max(map(len, known), default=0)
-    return "\n".join(["configs  (--config NAME)", *(f"  {n:<{width}}  {_first_comment(p)}" for n, p in known.items())])
+        file = find(name)
+        return f"# {file}\n{Path(file).read_text(encoding='utf-8').rstrip()}"
+    return "configs  (--config NAME)\n" + rows((each, _first_comment(path)) for each, path in experiments().items())
 
 
 def _first_comment(path: Path) -> str:
