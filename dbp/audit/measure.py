@@ -139,7 +139,7 @@ class _Bench:
         try:
             return self._row(name, deepcopy(estimator), noise, loss, self._reference(noise)[index])
         except UserError as error:
-            return Row(name, loss.name, _describe(noise), note=str(error).splitlines()[0])
+            return Row(name, loss.name, _describe(noise), note=str(error).splitlines()[0].partition(";")[0])
 
     def _reference(self, noise: Noise | None) -> list[Reference]:
         if noise not in self._references:

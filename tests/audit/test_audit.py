@@ -174,9 +174,9 @@ def test_a_deterministic_estimator_has_no_spread():
 def test_an_estimator_that_does_not_fit_has_a_note():
     rows = audit(solvers.TopK(k=2), {"score": estimators.Score(), "identity": estimators.Identity()}, [4], draws=100)
     notes = {row.estimator: row.note for row in rows}
-    assert "no distribution in closed form" in notes["score"]
+    assert "a distribution in closed form, which TopK does not claim" in notes["score"]
     assert notes["identity"] == ""
-    assert "no distribution in closed form" in table(rows)
+    assert "a distribution in closed form, which TopK does not claim" in table(rows)
 
 
 class LearnedBaseline(estimators.Score):
@@ -257,7 +257,7 @@ def test_the_command_prints_the_table_and_writes_the_files(tmp_path, capsys):
     words = ["solver=top_k", "solver.k=2", "n=4", "draws=50", f"output={tmp_path / 'found'}"]
     assert run([*words, "estimator=[identity, {name: imle, lam: 10}, score]"]) == 0
     out = capsys.readouterr().out
-    assert "TopK(k=2), theta [4]" in out
+    assert "TopK(k=2, relaxation='softmax'), theta [4]" in out
     assert "imle(lam=10)" in out
     assert "score: TopK has no distribution" in out
     assert (tmp_path / "found.csv").exists()
@@ -282,12 +282,16 @@ def test_all_estimators_that_need_no_options_are_the_default():
 
 @pytest.mark.parametrize("solver", ["solver=top_k", "solver={name: top_k}"])
 def test_a_name_may_stand_after_its_options(solver):
-    assert read(["solver.k=2", solver]).solver == read([solver, "solver.k=2"]).solver == {"name": "top_k", "k": 2}
+    assert (
+        read(["solver.k=2", solver]).solver
+        == read([solver, "solver.k=2"]).solver
+        == {"name": "top_k", "k": 2, "relaxation": "softmax"}
+    )
 
 
 @pytest.mark.parametrize("words", [["--solver=top_k", "--solver.k", "3"], ["solver={name: top_k}", "solver.k=${n}"]])
 def test_words_mean_what_they_mean_to_every_command(words):
-    assert read([*words, "n=3"]).solver == {"name": "top_k", "k": 3}
+    assert read([*words, "n=3"]).solver == {"name": "top_k", "k": 3, "relaxation": "softmax"}
 
 
 @pytest.mark.parametrize(
@@ -318,6 +322,6 @@ def test_a_mistake_costs_no_import_of_torch():
 
 def test_the_command_line_has_it(tmp_path, capsys):
     assert main(["audit", "estimator=identity", "n=3", "draws=50", f"output={tmp_path / 'audit'}"]) == 0
-    assert "OneHot(), theta [3]" in capsys.readouterr().out
+    assert "OneHot(relaxation='softmax', alpha=1.5), theta [3]" in capsys.readouterr().out
     assert main(["audit", "solver=top_j"]) == 2
     assert "Did you mean 'top_k'" in capsys.readouterr().err
