@@ -259,7 +259,7 @@ def test_the_command_prints_the_table_and_writes_the_files(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "TopK(k=2, relaxation='softmax'), theta [4]" in out
     assert "imle(lam=10)" in out
-    assert "score: TopK has no distribution" in out
+    assert "score: Score needs a solver that has a distribution" in out
     assert (tmp_path / "found.csv").exists()
     assert (tmp_path / "found.png").exists()
 
