@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from dbp.components import callbacks
 from dbp.config import compose, validate
-from dbp.data import MNIST
+from dbp.data.mnist import MNIST
 from dbp.noises import SumOfGamma
 from dbp.runs import run
 

@@ -1,7 +1,8 @@
 """The names of all built-in components. Strings only: a class is imported when it is built.
 
-Put a new component into its own file and add its line here. A plugin package needs no line: it declares an entry
-point, for example `[project.entry-points."dbp.estimators"]` with `mine = "my_package:Mine"`.
+Put a new component into its own file and add its line here, which also puts the class into its package
+(`dbp.estimators.Mine`). A plugin package needs no line: it declares an entry point, for example
+`[project.entry-points."dbp.estimators"]` with `mine = "my_package:Mine"`.
 """
 
 from typing import Any
@@ -12,66 +13,66 @@ from dbp.registry.names import BUILTIN
 tasks = Registry(
     "task", "tasks", "dbp.tasks.task:Task",
     {
-        "slots": "dbp.tasks:Slots",
-        "dvae": "dbp.tasks:DVAE",
-        "vae": "dbp.tasks:VAE",
-        "sorting": "dbp.tasks:Sorting",
+        "slots": "dbp.tasks.slots:Slots",
+        "dvae": "dbp.tasks.dvae:DVAE",
+        "vae": "dbp.tasks.vae:VAE",
+        "sorting": "dbp.tasks.sorting:Sorting",
     },
     hidden=("solver", "estimator", "optimizer", "scheduler"),  # keys of their own in a configuration
 )  # fmt: skip
 solvers = Registry(
     "solver", "solvers", "dbp.core:Solver",
     {
-        "one_hot": "dbp.solvers:OneHot",
-        "top_k": "dbp.solvers:TopK",
-        "threshold": "dbp.solvers:Threshold",
-        "rank": "dbp.solvers:Rank",
-        "sort": "dbp.solvers:Sort",
-        "permutation": "dbp.solvers:Permutation",
-        "grid_path": "dbp.solvers:GridPath",
-        "binary": "dbp.solvers:Binary",
-        "signum": "dbp.solvers:Signum",
-        "any": "dbp.solvers:Or",
-        "k_means": "dbp.solvers:KMeans",
-        "graph_path": "dbp.solvers:GraphPath",
-        "spanning_tree": "dbp.solvers:SpanningTree",
-        "arborescence": "dbp.solvers:Arborescence",
-        "matching": "dbp.solvers:Matching",
-        "perfect_matching": "dbp.solvers:PerfectMatching",
-        "graph_matching": "dbp.solvers:GraphMatching",
-        "knapsack": "dbp.solvers:Knapsack",
-        "tour": "dbp.solvers:Tour",
-        "integer_program": "dbp.solvers:IntegerProgram",
+        "one_hot": "dbp.solvers.choices:OneHot",
+        "top_k": "dbp.solvers.choices:TopK",
+        "threshold": "dbp.solvers.choices:Threshold",
+        "rank": "dbp.solvers.orders:Rank",
+        "sort": "dbp.solvers.orders:Sort",
+        "permutation": "dbp.solvers.orders:Permutation",
+        "grid_path": "dbp.solvers.paths:GridPath",
+        "binary": "dbp.solvers.levels:Binary",
+        "signum": "dbp.solvers.levels:Signum",
+        "any": "dbp.solvers.levels:Or",
+        "k_means": "dbp.solvers.clusters:KMeans",
+        "graph_path": "dbp.solvers.graphs:GraphPath",
+        "spanning_tree": "dbp.solvers.trees:SpanningTree",
+        "arborescence": "dbp.solvers.arborescences:Arborescence",
+        "matching": "dbp.solvers.matching:Matching",
+        "perfect_matching": "dbp.solvers.pairings:PerfectMatching",
+        "graph_matching": "dbp.solvers.alignments:GraphMatching",
+        "knapsack": "dbp.solvers.packing:Knapsack",
+        "tour": "dbp.solvers.tours:Tour",
+        "integer_program": "dbp.solvers.programs:IntegerProgram",
     },
 )  # fmt: skip
 estimators = Registry(
     "estimator", "estimators", "dbp.core:Estimator",
     {
-        "identity": "dbp.estimators:Identity",
-        "straight_through": "dbp.estimators:StraightThrough",
-        "gumbel_softmax": "dbp.estimators:GumbelSoftmax",
-        "gumbel_rao": "dbp.estimators:GumbelRao",
-        "gapped": "dbp.estimators:Gapped",
-        "zgr": "dbp.estimators:ZGR",
-        "dab": "dbp.estimators:DAB",
-        "blackbox": "dbp.estimators:Blackbox",
-        "imle": "dbp.estimators:IMLE",
-        "adaptive_imle": "dbp.estimators:AdaptiveIMLE",
-        "perturbed": "dbp.estimators:Perturbed",
-        "score": "dbp.estimators:Score",
-        "disarm": "dbp.estimators:DisARM",
-        "arms": "dbp.estimators:ARMS",
-        "rebar": "dbp.estimators:REBAR",
-        "relax": "dbp.estimators:RELAX",
-        "unordered": "dbp.estimators:Unordered",
-        "exact": "dbp.estimators:Exact",
-        "simple": "dbp.estimators:SIMPLE",
-        "fenchel_young": "dbp.estimators:FenchelYoung",
-        "spo_plus": "dbp.estimators:SPOPlus",
-        "perturbation_gradient": "dbp.estimators:PerturbationGradient",
-        "structured_svm": "dbp.estimators:StructuredSVM",
-        "contrastive": "dbp.estimators:Contrastive",
-        "ranking": "dbp.estimators:Ranking",
+        "identity": "dbp.estimators.straight:Identity",
+        "straight_through": "dbp.estimators.straight:StraightThrough",
+        "gumbel_softmax": "dbp.estimators.straight:GumbelSoftmax",
+        "gumbel_rao": "dbp.estimators.relaxed:GumbelRao",
+        "gapped": "dbp.estimators.relaxed:Gapped",
+        "zgr": "dbp.estimators.relaxed:ZGR",
+        "dab": "dbp.estimators.bridge:DAB",
+        "blackbox": "dbp.estimators.difference:Blackbox",
+        "imle": "dbp.estimators.difference:IMLE",
+        "adaptive_imle": "dbp.estimators.adaptive:AdaptiveIMLE",
+        "perturbed": "dbp.estimators.perturbed:Perturbed",
+        "score": "dbp.estimators.score:Score",
+        "disarm": "dbp.estimators.antithetic:DisARM",
+        "arms": "dbp.estimators.antithetic:ARMS",
+        "rebar": "dbp.estimators.control:REBAR",
+        "relax": "dbp.estimators.control:RELAX",
+        "unordered": "dbp.estimators.enumeration:Unordered",
+        "exact": "dbp.estimators.enumeration:Exact",
+        "simple": "dbp.estimators.subset:SIMPLE",
+        "fenchel_young": "dbp.estimators.fenchel_young:FenchelYoung",
+        "spo_plus": "dbp.estimators.supervised:SPOPlus",
+        "perturbation_gradient": "dbp.estimators.supervised:PerturbationGradient",
+        "structured_svm": "dbp.estimators.supervised:StructuredSVM",
+        "contrastive": "dbp.estimators.pool:Contrastive",
+        "ranking": "dbp.estimators.pool:Ranking",
     },
     former={
         "smooth_sort": "it is a relaxation of the solver now; write solver={name: sort, relaxation: neural_sort} (or "
@@ -96,17 +97,21 @@ noises = Registry(
 )  # fmt: skip
 networks = Registry(
     "network", "networks", "torch.nn:Module",
-    {"mlp": "dbp.networks:MLP", "squared_error": "dbp.networks:SquaredError", "entrywise": "dbp.networks:Entrywise"},
+    {
+        "mlp": "dbp.networks.mlp:MLP",
+        "squared_error": "dbp.networks.values:SquaredError",
+        "entrywise": "dbp.networks.entrywise:Entrywise",
+    },
 )  # fmt: skip
 data = Registry(
     "data", "data", "dbp.data.data:Data",
     {
-        "slots": "dbp.data:SlotsData",
-        "digits": "dbp.data:Digits",
-        "mnist": "dbp.data:MNIST",
-        "fashion_mnist": "dbp.data:FashionMNIST",
-        "omniglot": "dbp.data:Omniglot",
-        "sequences": "dbp.data:Sequences",
+        "slots": "dbp.data.slots:SlotsData",
+        "digits": "dbp.data.digits:Digits",
+        "mnist": "dbp.data.mnist:MNIST",
+        "fashion_mnist": "dbp.data.mnist:FashionMNIST",
+        "omniglot": "dbp.data.omniglot:Omniglot",
+        "sequences": "dbp.data.sequences:Sequences",
     },
 )  # fmt: skip
 optimizers = Registry(

@@ -16,7 +16,7 @@ from dbp.errors import UserError
 from dbp.gradients.rules import pull_back
 from dbp.noises import SumOfGamma
 from dbp.scores import widened
-from dbp.solvers import FromFunction
+from dbp.solvers.function import FromFunction
 
 P = ParamSpec("P")
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from dbp import noises
 from dbp.core import Noise
 from dbp.errors import UserError
-from dbp.estimators import Perturbed
+from dbp.estimators.perturbed import Perturbed
 from dbp.gradients.rules import only_gradient
 from dbp.scores import dot
-from dbp.solvers import FromFunction
+from dbp.solvers.function import FromFunction
 
 P = ParamSpec("P")
 

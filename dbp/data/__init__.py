@@ -1,28 +1,12 @@
 """Data sets: official file formats, and batches in an order that resumes exactly."""
 
-from dbp.data.data import Data
-from dbp.data.digits import Digits
-from dbp.errors import DataError
-from dbp.data.images import Images
-from dbp.data.loader import Loader, Tensors
-from dbp.data.mnist import MNIST, FashionMNIST
-from dbp.data.omniglot import Omniglot
-from dbp.data.order import Order, key
-from dbp.data.sequences import Sequences
-from dbp.data.slots import SlotsData
+from dbp import components
+from dbp.data.data import Data as Data
+from dbp.data.images import Images as Images
+from dbp.data.loader import Loader as Loader
+from dbp.data.loader import Tensors as Tensors
+from dbp.data.order import Order as Order
+from dbp.data.order import key as key
+from dbp.errors import DataError as DataError
 
-__all__ = [
-    "MNIST",
-    "Data",
-    "DataError",
-    "Digits",
-    "FashionMNIST",
-    "Images",
-    "Loader",
-    "Omniglot",
-    "Order",
-    "Sequences",
-    "SlotsData",
-    "Tensors",
-    "key",
-]
+__getattr__, __dir__, __all__ = components.data.lazy("Data", "DataError", "Images", "Loader", "Order", "Tensors", "key")

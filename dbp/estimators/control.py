@@ -14,7 +14,7 @@ from dbp.estimators.precision import as_parameters_of
 from dbp.gradients.rules import only_gradient
 from dbp.gradients.tuned import copies, end, tuning
 from dbp.native.ops import eager
-from dbp.networks import Entrywise
+from dbp.networks.entrywise import Entrywise
 from dbp.scores import require_apart
 from dbp.shapes import align, sum_to
 

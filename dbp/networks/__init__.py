@@ -1,7 +1,5 @@
 """Encoders, decoders, values and control variates: networks around a discrete layer."""
 
-from dbp.networks.entrywise import Entrywise
-from dbp.networks.mlp import MLP
-from dbp.networks.values import SquaredError
+from dbp import components
 
-__all__ = ["MLP", "Entrywise", "SquaredError"]
+__getattr__, __dir__, __all__ = components.networks.lazy()

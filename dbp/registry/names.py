@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,7 @@ from typing import Any, TypeVar
 
 from dbp.errors import UserError
 from dbp.registry.signature import Signature, signature, signature_of_class
+from dbp.registry.source import LAZY
 
 C = TypeVar("C", bound=type)
 BUILTIN = "built in"
@@ -89,6 +91,9 @@ class Registry:
         self.factory = Claim("", factory, BUILTIN) if factory else None
         self._builtins, self._local = dict(builtins), dict[str, Claim]()
         self._packages, self.former = dict(packages or {}), dict(former or {})
+        inside = [value for value in builtins.values() if value.startswith(f"{self.group}.")]
+        self._classes = {value.partition(":")[2]: Claim("", value, BUILTIN) for value in inside}
+        LAZY.setdefault(self.group, {}).update({name: claim.path for name, claim in self._classes.items()})
 
     @cached_property
     def _plugins(self) -> list[Claim]:
@@ -187,6 +192,23 @@ class Registry:
             return cls
 
         return add
+
+    def lazy(self, *own: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+        """`__getattr__, __dir__, __all__` of the package `dbp.<plural>`: it imports a built-in class on first use.
+
+        Args:
+            own: the names that the package defines or imports itself.
+        """
+        names = sorted({*own, *self._classes})
+
+        def load(name: str) -> Any:
+            if name not in self._classes:
+                raise AttributeError(f"module {self.group!r} has no attribute {name!r}.{did_you_mean(name, names)}")
+            cls = self._classes[name].load()
+            setattr(sys.modules[self.group], name, cls)  # so that it is found without this function
+            return cls
+
+        return load, lambda: list(names), names
 
     def _describe(self, claim: Claim) -> str:
         whence = "" if ":" in claim.name else f" ({claim.value}, {claim.source})"

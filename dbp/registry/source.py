@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 Node = ast.ClassDef | ast.FunctionDef | ast.expr
+LAZY: dict[str, dict[str, str]] = {}  # package to the names that it imports when they are asked for, with their paths
 OPAQUE = {
     "torch",
     "numpy",
@@ -46,7 +47,7 @@ def names_in(module: str) -> dict[str, Node | str]:
     if file is None:
         return {}
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-    found: dict[str, Node | str] = {}
+    found: dict[str, Node | str] = {**LAZY.get(module, {})}
     for statement in _top_level(ast.parse(file.read_bytes()).body):
         found.update(_bound(statement, package))
     return found

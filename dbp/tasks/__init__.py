@@ -1,10 +1,10 @@
 """Tasks: networks with a discrete decision, their losses and metrics."""
 
-from dbp.tasks.dvae import DVAE
-from dbp.tasks.factories import OptimizerFactory, SchedulerFactory
-from dbp.tasks.slots import Slots
-from dbp.tasks.sorting import Sorting
-from dbp.tasks.task import Mean, Step, Task
-from dbp.tasks.vae import VAE
+from dbp import components
+from dbp.tasks.factories import OptimizerFactory as OptimizerFactory
+from dbp.tasks.factories import SchedulerFactory as SchedulerFactory
+from dbp.tasks.task import Mean as Mean
+from dbp.tasks.task import Step as Step
+from dbp.tasks.task import Task as Task
 
-__all__ = ["DVAE", "VAE", "Mean", "OptimizerFactory", "SchedulerFactory", "Slots", "Sorting", "Step", "Task"]
+__getattr__, __dir__, __all__ = components.tasks.lazy("Mean", "OptimizerFactory", "SchedulerFactory", "Step", "Task")

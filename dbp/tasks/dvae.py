@@ -9,8 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from dbp.core import Estimator, Solver
-from dbp.networks import MLP
-from dbp.networks.mlp import Activation
+from dbp.networks.mlp import MLP, Activation
 from dbp.tasks import losses
 from dbp.tasks.images import flattened
 from dbp.tasks.task import Mean, Step, Task

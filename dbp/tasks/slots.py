@@ -10,7 +10,7 @@ from torchmetrics import Metric
 
 from dbp.core import Estimator, Solver
 from dbp.errors import UserError
-from dbp.networks import MLP
+from dbp.networks.mlp import MLP
 from dbp.tasks import losses
 from dbp.tasks.task import Mean, Step, Task
 

@@ -11,7 +11,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassExactMatch
 
 from dbp.core import Draw, Estimator, Solver
 from dbp.errors import UserError
-from dbp.networks import MLP
+from dbp.networks.mlp import MLP
 from dbp.shapes import mean_to
 from dbp.tasks import losses
 from dbp.tasks.task import Step, Task

@@ -11,8 +11,7 @@ from torchmetrics import Metric
 
 from dbp.core import Estimator, Solver
 from dbp.errors import UserError
-from dbp.networks import MLP
-from dbp.networks.mlp import Activation
+from dbp.networks.mlp import MLP, Activation
 from dbp.shapes import mean_to
 from dbp.tasks import losses
 from dbp.tasks.images import flattened

@@ -1,12 +1,16 @@
 """Names stand for what the source code says, and for nothing else."""
 
+import importlib
 import inspect
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dbp import components
 from dbp.components import catalog, estimators
 from dbp.errors import UserError
 from dbp.registry import Registry
@@ -230,3 +234,38 @@ def impolite() -> Iterator[str]:
 def test_what_a_constructor_refuses_is_the_users_to_put_right(impolite: str) -> None:
     with pytest.raises(UserError, match="estimator 'impolite': never on a Sunday"):
         catalog.build("estimator", impolite)
+
+
+PACKAGES = ["data", "estimators", "networks", "solvers", "tasks"]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_offers_the_classes_of_the_table(package: str) -> None:
+    found = importlib.import_module(f"dbp.{package}")
+    assert {"data": "Data", "solvers": "FromFunction", "tasks": "Step"}.get(package, found.__all__[0]) in dir(found)
+    for claims in getattr(components, package).claims().values():
+        module, _, name = claims[0].value.partition(":")
+        assert getattr(found, name) is getattr(importlib.import_module(module), name)
+        assert name in found.__all__
+        assert name in vars(found)  # the second time it is found at once
+    with pytest.raises(AttributeError, match=rf"'dbp.{package}' has no attribute 'X{name}'. Did you mean '{name}'"):
+        getattr(found, f"X{name}")
+
+
+def test_a_package_imports_one_class_at_a_time() -> None:
+    code = "import sys; from dbp.estimators import Identity; assert 'dbp.estimators.score' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_source_finds_a_class_by_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever subclasses `dbp.solvers.TopK` has its kind and its options, with nothing imported."""
+    (tmp_path / "of_mine.py").write_text("import dbp\n\n\nclass Mine(dbp.solvers.TopK):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert catalog.kind_of("of_mine.Mine") == "solver"
+    assert catalog.complete("solver", {"name": "of_mine:Mine", "k": 2}) == catalog.complete(
+        "solver", {"name": "dbp.solvers:TopK", "k": 2}
+    ) | {"name": "of_mine:Mine"}
+    assert "of_mine" not in sys.modules
+    assert catalog.build("solver", {"name": "dbp.solvers:TopK", "k": 2}) == components.build(
+        "solver", {"name": "top_k", "k": 2}
+    )
