@@ -15,7 +15,7 @@ from dbp.gradients.rules import only_gradient
 from dbp.gradients.tuned import copies, end, tuning
 from dbp.native.ops import eager
 from dbp.networks.entrywise import Entrywise
-from dbp.scores import require_apart
+from dbp.scores import require_apart, without_autocast
 from dbp.shapes import align, sum_to
 
 
@@ -85,8 +85,9 @@ class REBAR(Natural):
         if not (torch.is_grad_enabled() and theta.requires_grad):
             return losses
         free, tied = control  # [*losses.shape], functions of leaf
-        (score,) = torch.autograd.grad(log_prob.sum(), leaf, retain_graph=True)
-        (path,) = torch.autograd.grad((free - tied).sum(), leaf, create_graph=True)
+        with without_autocast(theta.device.type):  # a backward pass, in the precision of its forward pass
+            (score,) = torch.autograd.grad(log_prob.sum(), leaf, retain_graph=True)
+            (path,) = torch.autograd.grad((free - tied).sum(), leaf, create_graph=True)
         grad = align(losses.detach() - tied, leaf.ndim) * score + path
         estimate = only_gradient(sum_to(theta * grad.detach(), losses.ndim))
         return losses + estimate + tuning(self, sum_to(grad.square(), losses.ndim).mean(), own)

@@ -10,6 +10,7 @@ from dbp.core import Draw, Estimator, Solver, Target
 from dbp.errors import UserError
 from dbp.gradients.rules import only_gradient
 from dbp.noises import Gumbel
+from dbp.scores import widened, without_autocast
 
 
 class _Enumerating(Estimator):
@@ -41,6 +42,14 @@ class _Enumerating(Estimator):
         flat = vertices.reshape(len(vertices), -1)
         scores = theta.reshape(*theta.shape[: own - self.joint], flat.shape[1]) @ flat.T  # [*batch, count]
         return vertices, scores.movedim(-1, 0).log_softmax(0)
+
+    @torch.no_grad()
+    def sample(self, solver: Solver, theta: Tensor, instance: Any = None) -> Tensor:
+        """One of all decisions, with its probability."""
+        with without_autocast(theta.device.type):
+            vertices, log_prob = self.enumerate(solver, widened(theta), instance)
+        index = (log_prob + Gumbel().sample(log_prob, self.generator)).argmax(0)
+        return vertices[index].to(theta.dtype)
 
     def check(self, losses: Tensor, log_prob: Tensor) -> None:
         """One loss for each joint decision, or the probabilities do not belong to the losses."""

@@ -162,8 +162,7 @@ def _fill(scores: Tensor, weights: Tensor, left: Tensor, cells: int) -> tuple[Te
 def knapsack_by_value(theta: Tensor, weights: Tensor, capacity: Tensor) -> Tensor:
     """`Knapsack` of any numbers, `[*leading, resources, items]`: rows of one resource with whole weights by a table."""
     _require_positive(weights, capacity)
-    rows, items = theta.shape[:-1].numel(), theta.shape[-1]
-    flat = theta.reshape(rows, items), weights.reshape(rows, -1, items), capacity.reshape(rows, -1)
+    flat = _flat(theta, weights, capacity)
     whole = _are_whole(flat[1])
     y = torch.empty_like(flat[0])
     if whole.any():
@@ -182,9 +181,14 @@ def knapsack_by_value(theta: Tensor, weights: Tensor, capacity: Tensor) -> Tenso
 def knapsack_highs(theta: Tensor, weights: Tensor, capacity: Tensor) -> Tensor:
     """`Knapsack` as an integer program for HiGHS, through scipy."""
     _require_positive(weights, capacity)
-    rows, items, name = theta.shape[:-1].numel(), theta.shape[-1], naming("Knapsack", theta.shape[:-1])
-    flat = theta.reshape(rows, items), weights.reshape(rows, -1, items), capacity.reshape(rows, -1)
-    return _highs(*flat, name).reshape(theta.shape)
+    flat = _flat(theta, weights, capacity)
+    return _highs(*flat, naming("Knapsack", theta.shape[:-1])).reshape(theta.shape)
+
+
+def _flat(theta: Tensor, weights: Tensor, capacity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """All leading dims as one, which may be empty."""
+    rows, (resources, items) = theta.shape[:-1].numel(), weights.shape[-2:]
+    return theta.reshape(rows, items), weights.reshape(rows, resources, items), capacity.reshape(rows, resources)
 
 
 def _highs(theta: Tensor, weights: Tensor, capacity: Tensor, name: Callable[[int], str]) -> Tensor:

@@ -2,18 +2,25 @@
 
 from collections.abc import Callable, Collection, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from dbp.core import Estimator, Solver, Target
-from dbp.errors import UserError
-from dbp.shapes import sum_to
+from dbp.core import Estimator, Solver
 from dbp.solvers.counting import counted
-from dbp.solvers.scores import random_scores
 from dbp.testing.checks import random_state, require, run, same, table, untouched
+from dbp.testing.draws import needs, sample
+from dbp.testing.numbers import (
+    autocast,
+    finite_at_zero,
+    gradient,
+    large_scores,
+    loss_scale,
+    masked_scores,
+    no_grad,
+    precision,
+)
+from dbp.testing.steps import EstimatorCase, Result
 
 
 def check_estimator(
@@ -45,87 +52,16 @@ def check_estimator(
     run(ESTIMATOR_CHECKS, case, estimator, skip)
 
 
-class Result(NamedTuple):
-    """One training step: the decision, its losses, their surrogate, and the gradient at theta."""
-
-    y: Tensor
-    losses: Tensor
-    value: Tensor
-    grad: Tensor
-
-
-@dataclass(frozen=True)
-class EstimatorCase:
-    """An estimator with a solver and inputs to try it on."""
-
-    estimator: Estimator
-    solver: Solver
-    shape: tuple[int, ...]
-    instance: Any
-    device: torch.device
-
-    def copy(self) -> Estimator:
-        return deepcopy(self.estimator)
-
-    def scores(self, *leading: int) -> Tensor:
-        return random_scores(self.solver, (*leading, *self.shape), self.instance, device=self.device)
-
-    def target(self, theta: Tensor) -> Target:
-        """The same for the same number of scores, whatever their leading dims."""
-        right = torch.linspace(-3, -1, theta.numel(), device=self.device).sin().neg().sub(2).reshape(theta.shape)
-        return Target(self.solver(right, self.instance), right)
-
-    def losses(self, y: Tensor, theta: Tensor) -> Tensor:
-        """A loss of each decision, not linear in it."""
-        decision = self.solver(theta, self.instance)
-        ndim = y.ndim - decision.ndim + theta.ndim - len(self.shape)
-        weights = torch.linspace(1, 2, y.shape[ndim:].numel(), device=self.device).cos().reshape(y.shape[ndim:])
-        total = sum_to(weights * y, ndim)
-        return total + total.square()
-
-    def step(self, estimator: Estimator, theta: Tensor, seed: int = 1, scale: float = 1.0) -> Result:
-        """One training step without the optimizer's part."""
-        torch.manual_seed(seed)
-        leaf = theta.clone().requires_grad_()
-        draw = estimator(self.solver, leaf, self.instance, self.target(leaf.detach()))
-        losses = self.losses(draw.y, leaf.detach())
-        value = draw.surrogate(losses)
-        require(value.requires_grad, "gives theta no gradient: nothing of its surrogate depends on theta")
-        (value.mean() * scale).backward()
-        require(leaf.grad is not None, "gives theta no gradient")
-        assert leaf.grad is not None
-        return Result(draw.y.detach(), losses.detach(), value.detach(), leaf.grad)
-
-    @property
-    def supervised(self) -> bool:
-        """True if it needs a target."""
-        try:
-            self.copy()(self.solver, self.scores(4).requires_grad_(), self.instance)
-        except UserError:
-            return True
-        return False
-
-
 def evaluation(case: EstimatorCase) -> None:
     estimator, theta = case.copy().eval(), case.scores(4)
-    before = random_state(case.device)
+    before, kept = random_state(case.device), deepcopy(estimator.state_dict())
     draw = estimator(case.solver, theta, case.instance, case.target(theta))
     require(untouched(before, case.device), "draws random numbers in evaluation")
     require(same(draw.y, case.solver(theta, case.instance)), "is not the plain solver in evaluation")
-
-
-def gradient(case: EstimatorCase) -> None:
-    grad = case.step(case.copy(), case.scores(4)).grad
-    require(grad.isfinite().all(), "gives theta a gradient that is not finite")
-
-
-def finite_at_zero(case: EstimatorCase) -> None:
-    try:
-        result = case.step(case.copy(), torch.zeros(4, *case.shape, device=case.device))
-    except UserError as error:  # the solver was given NaN
-        raise AssertionError(f"is not finite at theta = 0: {error}") from None
-    bad = [name for name, x in result._asdict().items() if not x.isfinite().all()]
-    require(not bad, f"is not finite at theta = 0: NaN or infinite {', '.join(bad)}")
+    losses = case.losses(draw.y, theta)
+    require(torch.equal(draw.surrogate(losses), losses), "changes the losses in evaluation")
+    unchanged = all(torch.equal(value, kept[key]) for key, value in estimator.state_dict().items())
+    require(unchanged, "changes its state in evaluation")
 
 
 def repeatable(case: EstimatorCase) -> None:
@@ -135,11 +71,19 @@ def repeatable(case: EstimatorCase) -> None:
 
 
 def generator(case: EstimatorCase) -> None:
-    estimator, theta = case.copy(), case.scores(4)
-    estimator.generator = torch.Generator(case.device).manual_seed(1)
-    before = random_state(case.device)
-    estimator(case.solver, theta.requires_grad_(), case.instance, case.target(theta.detach()))
-    require(untouched(before, case.device), "draws from the global generator though it was given one of its own")
+    theta, results = case.scores(4), list[Result]()
+    for seed in (1, 2):  # of the global generator
+        estimator = case.copy()
+        estimator.generator = torch.Generator(case.device).manual_seed(1)
+        torch.manual_seed(seed)
+        before = random_state(case.device)
+        estimator(case.solver, theta.clone().requires_grad_(), case.instance, case.target(theta))
+        require(untouched(before, case.device), "draws from the global generator though it was given one of its own")
+        estimator.generator = torch.Generator(case.device).manual_seed(1)
+        results.append(case.step(estimator, theta, seed))
+    first, again = results
+    message = "has randomness besides the generator that it was given: it draws another {}"
+    _require_same(first, again, message, tolerance=0)
 
 
 def samples(case: EstimatorCase) -> None:
@@ -160,9 +104,23 @@ def samples(case: EstimatorCase) -> None:
 def rows(case: EstimatorCase) -> None:
     theta = case.scores(4)
     other = theta.clone()
-    other[0] = theta[1]
+    other[0] = 3 * theta[1]
     ours, theirs = (case.step(case.copy(), t).grad[1:] for t in (theta, other))
     require(same(ours, theirs), "lets one input influence another: its gradient changed with another row's scores")
+
+
+def batch_size(case: EstimatorCase) -> None:
+    """Of a sum of losses, the gradient at a row does not depend on how many others there are."""
+    theta = case.scores(4)
+    message = "lets one input influence another: its gradient for a row depends on the size of the batch"
+    if not case.seeds_matter(theta):
+        many, alone = (case.step(case.copy(), t).grad * len(t) for t in (theta, theta[:1]))
+        require(same(many[:1], alone), message)
+        return
+    theta = case.scores().expand(20_000, *case.shape)
+    many, half = (case.step(case.copy(), t, s).grad.double() * len(t) for t, s in ((theta, 1), (theta[:10_000], 2)))
+    error = (many.var(0) / len(many) + half.var(0) / len(half)).sqrt() + 1e-6
+    require(((many.mean(0) - half.mean(0)).abs() < 5 * error).all(), message)
 
 
 def leading_dims(case: EstimatorCase) -> None:
@@ -173,6 +131,20 @@ def leading_dims(case: EstimatorCase) -> None:
         same(square.grad.flatten(0, 1), flat.grad),
         "breaks on leading dims: scores of [2, 3, ...] and the same of [6, ...] have different gradients",
     )
+    for leading in ((), (1,), (2, 3), (0,)):
+        theta = case.scores(*leading)
+        y, _, value, grad = case.step(case.copy(), theta)
+        require(grad.shape == theta.shape, f"has a gradient of shape {list(grad.shape)} for {list(theta.shape)}")
+        require(
+            value.shape[value.ndim - len(leading) :] == leading,
+            f"has losses {list(value.shape)} for scores {list(theta.shape)}",
+        )
+        count = case.estimator.samples if case.estimator.repeats else None
+        decision = (*(() if count is None else (count,)), *case.solver(theta, case.instance).shape)
+        require(
+            count is None or y.shape[-len(decision) :] == decision,
+            f"decides {list(y.shape)} instead of {list(decision)}",
+        )
 
 
 def value(case: EstimatorCase) -> None:
@@ -183,18 +155,6 @@ def value(case: EstimatorCase) -> None:
     require(any(same(surrogate, x) for x in allowed), "changes the value: its surrogate is not equal to the losses")
 
 
-def loss_scale(case: EstimatorCase) -> None:
-    theta = case.scores(4)
-    plain = case.step(case.copy(), theta).grad
-    size = plain.abs().max().clamp_min(1e-12)
-    for scale in (65536.0, 0.25):
-        grad = case.step(case.copy(), theta, scale=scale).grad / scale
-        require(
-            same(grad / size, plain / size, 1e-3),
-            f"is not linear in the loss scale: a loss times {scale:g} does not have {scale:g} times the gradient",
-        )
-
-
 def state(case: EstimatorCase) -> None:
     old, theta = case.copy(), case.scores(4)
     for seed in range(3):
@@ -203,7 +163,10 @@ def state(case: EstimatorCase) -> None:
     new.load_state_dict(deepcopy(old.state_dict()))
     for seed in (3, 4):
         message = "loses state: what it remembers is not all in state_dict; after loading it, it draws another {}"
-        _require_same(case.step(old, theta, seed), case.step(new, theta, seed), message)
+        scores = case.scores(4)
+        _require_same(case.step(old, scores, seed), case.step(new, scores, seed), message, tolerance=0)
+    for key, value in old.state_dict().items():
+        require(torch.equal(value, new.state_dict()[key]), f"loses state: {key} differs after loading its state_dict")
 
 
 def _require_same(a: Result, b: Result, message: str, tolerance: float = 1e-6) -> None:
@@ -214,5 +177,6 @@ def _require_same(a: Result, b: Result, message: str, tolerance: float = 1e-6) -
 
 Check = Callable[[EstimatorCase], None]
 ESTIMATOR_CHECKS: dict[str, Check] = table(
-    evaluation, gradient, finite_at_zero, repeatable, generator, samples, rows, leading_dims, value, loss_scale, state
-)
+    evaluation, gradient, repeatable, finite_at_zero, large_scores, masked_scores, precision, no_grad, loss_scale,
+    autocast, generator, samples, sample, needs, rows, batch_size, leading_dims, value, state,
+)  # fmt: skip

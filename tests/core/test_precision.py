@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from examples import CHANGED, ESTIMATORS, PLAIN, Case, N, estimator
+from examples import ESTIMATORS, GENERAL, N, build
 from torch import nn
 from training import train
 
@@ -12,23 +12,13 @@ from dbp.core import Target
 from dbp.data import SlotsData
 from dbp.estimators import (
     Blackbox,
-    Contrastive,
-    Exact,
-    FenchelYoung,
     Identity,
-    PerturbationGradient,
-    Ranking,
     Score,
-    SPOPlus,
-    StructuredSVM,
-    Unordered,
 )
 from dbp.noises import Normal
-from dbp.solvers import OneHot, Threshold, TopK
+from dbp.solvers import OneHot, TopK
 from dbp.tasks import DVAE, VAE, Slots, Sorting
 
-CASES: dict[str, Case] = {**{name: (TopK(2), make) for name, make in ESTIMATORS.items()}, **PLAIN, **CHANGED}
-SUPERVISED = (Contrastive, FenchelYoung, PerturbationGradient, Ranking, SPOPlus, StructuredSVM)
 PRECISIONS = {  # of the parameters, and of autocast; Lightning makes bf16-mixed of 16-mixed on a CPU, torch does not
     "32-true": (torch.float32, None),
     "64-true": (torch.float64, None),
@@ -54,10 +44,10 @@ TASKS = {
 
 
 def fits(task: str, name: str) -> bool:
-    """Whether an estimator learns from one loss for all decisions of an example, and decides what the task needs."""
-    solver, make = CASES[name]
-    solvers = Threshold if task == "vae" else OneHot | TopK | Threshold
-    return not isinstance(make(), (*SUPERVISED, Exact, Unordered)) and isinstance(solver, solvers)
+    """True if an estimator learns from one loss for all decisions of an example, and decides what the task needs."""
+    solver, est = build(name)
+    alone = not est.supervised and "vertices" not in est.needs
+    return alone and solver.binary and solver.linear and (solver.elementwise or task != "vae")
 
 
 def cost(y: torch.Tensor) -> torch.Tensor:
@@ -66,13 +56,13 @@ def cost(y: torch.Tensor) -> torch.Tensor:
     return torch.tanh(y @ torch.linspace(-1, 1, y.shape[-1]))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ESTIMATORS)
 def test_the_real_gradient_scaler_changes_no_step(name):
-    solver, make = CASES[name]
     weights = []
     for enabled in (False, True):
+        solver, est = build(name)
         torch.manual_seed(0)
-        encoder, est = nn.Linear(4, N), make()
+        encoder = nn.Linear(4, N)
         optimizer = torch.optim.SGD(encoder.parameters(), lr=0.1)
         scaler = torch.amp.GradScaler("cpu", init_scale=65536.0, enabled=enabled)
         for seed in range(3):
@@ -88,10 +78,10 @@ def test_the_real_gradient_scaler_changes_no_step(name):
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize(("task", "name"), [(task, name) for task in TASKS for name in CASES if fits(task, name)])
+@pytest.mark.parametrize(("task", "name"), [(task, name) for task in TASKS for name in ESTIMATORS if fits(task, name)])
 def test_every_task_learns_with_every_estimator_in_every_precision(task, name, precision):
-    (solver, make), (made, batch), (dtype, autocast) = CASES[name], TASKS[task], PRECISIONS[precision]
-    model = made(solver, make()).to(dtype)
+    (made, batch), (dtype, autocast) = TASKS[task], PRECISIONS[precision]
+    model = made(*build(name)).to(dtype)
     first = next(model.encoder.parameters())
     before = first.detach().clone()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
@@ -134,9 +124,9 @@ def test_accumulated_batches_give_the_gradient_of_the_whole(est):
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true", "bf16-true"])
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("name", GENERAL)
 def test_every_precision_trains(name, precision):
-    est = Score(2, Normal()) if name.startswith("score") else estimator(name)
+    est = Score(2, Normal()) if name.startswith("score") else build(name)[1]
     task = Slots(OneHot(), est, items=4, slots=2, hidden=(8,))
     train(task, SlotsData(items=4, size=32, batch_size=16), precision=precision)
     assert all(p.isfinite().all() for p in task.parameters())

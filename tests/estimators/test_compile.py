@@ -2,15 +2,15 @@
 
 import pytest
 import torch
-from examples import ESTIMATORS, estimator
-from test_estimator_state import ALL, N, build, loss, target
+from examples import ESTIMATORS, GENERAL, N, build
+from steps import loss, target
 from torch import nn
 
 from dbp.errors import Unsupported
-from dbp.solvers import TopK
 
-OTHERS = {name.split(",")[0]: name for name in reversed(ALL)}  # one of each that is not in the other table
-OTHERS = {kind: name for kind, name in OTHERS.items() if kind not in ("rebar", "relax", *ESTIMATORS)}
+OTHERS = {name.split(",")[0]: name for name in reversed(ESTIMATORS)}  # one of each that is not general
+SECOND = ["rebar", "relax"]  # which take a second derivative
+OTHERS = {kind: name for kind, name in OTHERS.items() if kind not in (*SECOND, *GENERAL)}
 
 
 class Model(nn.Module):
@@ -35,15 +35,15 @@ def gradient(solver, est, compiled):
 
 
 @pytest.mark.filterwarnings("ignore")  # the compiler's own deprecations
-@pytest.mark.parametrize("name", [*ESTIMATORS, *OTHERS.values(), "relax, black box"])
+@pytest.mark.parametrize("name", [*GENERAL, *OTHERS.values(), "relax, black box"])
 def test_compiled_and_eager_gradients_agree(name):
     torch._dynamo.reset()
-    eager, compiled = ((TopK(2), estimator(name)) if name in ESTIMATORS else build(name) for _ in range(2))
+    eager, compiled = (build(name) for _ in range(2))
     torch.testing.assert_close(gradient(*compiled, compiled=True), gradient(*eager, compiled=False))
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["rebar", "relax"])
+@pytest.mark.parametrize("name", SECOND)
 def test_a_second_derivative_that_compiled_networks_do_not_have_is_said(name):
     torch._dynamo.reset()
     with pytest.raises(Unsupported, match=r"leave those uncompiled, or take relax with black_box"):

@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 import torch
-from examples import CHANGED, PLAIN, Control, bridge
+from examples import ESTIMATORS, Control, bridge, build
 from torch import nn
 
 import dbp
@@ -38,10 +38,9 @@ def test_no_bridge_control_variate_or_pool_is_exported(make):
     assert torch.equal(program.module()(x), model.eval()(x))
 
 
-@pytest.mark.parametrize("name", [*PLAIN, *CHANGED])
+@pytest.mark.parametrize("name", ESTIMATORS)
 def test_the_copy_decides_as_the_model_does_in_eval_mode(name):
-    solver, make = (PLAIN | CHANGED)[name]
-    layer, theta = dbp.Layer(solver, make()), torch.randn(4, 6)
+    layer, theta = dbp.Layer(*build(name)), torch.randn(4, 6)
     copy = dbp.without_estimators(layer)
     assert layer.training
     assert not copy.state_dict()

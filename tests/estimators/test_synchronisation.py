@@ -2,24 +2,15 @@
 
 import pytest
 import torch
-from examples import ESTIMATORS, estimator
-from test_estimator_state import ALL, build, loss, run, target, theta_of
-
-from dbp.core import Estimator, Solver
-from dbp.solvers import TopK
-
-CASES = [*ALL, *(name for name in ESTIMATORS if name not in ALL)]
+from examples import ESTIMATORS, build
+from steps import loss, run, target, theta_of
 
 
-def case(name: str) -> tuple[Solver, Estimator]:
-    return build(name) if name in ALL else (TopK(2), estimator(name))
-
-
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ESTIMATORS)
 def test_it_reads_no_value(name, monkeypatch):
     """Tensors of the meta device have no values: whoever asks for one, or for a copy on the host, gets an error."""
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)  # which knows no meta device
-    solver, made = case(name)
+    solver, made = build(name)
     made.to_empty(device="meta").train()
     theta = torch.empty(4, 6, device="meta", requires_grad=True)
     draw = made(solver, theta, target=target(solver, theta))
@@ -35,9 +26,9 @@ def test_a_read_is_seen(read):
 
 if torch.cuda.is_available():
 
-    @pytest.mark.parametrize("name", CASES)
+    @pytest.mark.parametrize("name", ESTIMATORS)
     def test_cuda_never_waits(name):
-        solver, made = case(name)
+        solver, made = build(name)
         made.cuda()
         theta = theta_of(4).cuda()
         run(made, solver, theta)  # tables and handles are made once

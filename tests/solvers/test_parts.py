@@ -1,21 +1,20 @@
 """The torch twins take the rows of a large batch in parts: with the same results, and errors that name the row."""
 
+import sys
 from typing import Any
 
 import pytest
 import torch
+from examples import LINE, ROUND, SOLVERS
 from graphs import integers
 from torch import Tensor
 
-from dbp.core import Solver
 from dbp.errors import UserError
 from dbp.native import ops
-from dbp.solvers import Arborescence, GraphPath, GridPath, KMeans, Knapsack, SpanningTree, Tour, parts
+from dbp.solvers import Arborescence, GraphPath, GridPath, parts
 
 ROWS = (4, 3)  # the leading dims of all scores
 LATE = (3, 1)  # a row of a later part
-ROUND = ((0, 1), (1, 0), (1, 2), (0, 2), (2, 1))  # a graph with cycles
-LINE = ((0, 1), (1, 2), (0, 1), (0, 2), (1, 2))
 
 
 def late(own: Any, other: Any) -> Tensor:
@@ -25,24 +24,7 @@ def late(own: Any, other: Any) -> Tensor:
     return tensor
 
 
-WALL = late(torch.ones(4, 5, dtype=torch.bool), torch.eye(4, 5, dtype=torch.bool))
-WALL[LATE][3, 4] = True
-SOLVERS: dict[str, tuple[Solver, tuple[int, ...], Any]] = {  # with the shape of an input, and an instance
-    "k_means": (KMeans(3), (9, 2), None),
-    "k_means, members": (KMeans(3, assign=True), (9, 2), None),
-    "grid_path": (GridPath(), (4, 5), None),
-    "grid_path, own": (GridPath(), (4, 5), {"mask": WALL, "target": late([2, 3], [3, 4])}),
-    "graph_path": (GraphPath(ROUND), (5,), None),
-    "graph_path, own": (GraphPath(), (5,), {"edges": late(LINE, ROUND), "target": late(2, 1)}),
-    "spanning_tree": (SpanningTree(ROUND), (5,), None),
-    "spanning_tree, own": (SpanningTree(), (5,), {"edges": late(ROUND, LINE)}),
-    "arborescence": (Arborescence(ROUND), (5,), None),
-    "arborescence, own": (Arborescence(), (5,), {"edges": late(ROUND, LINE), "root": late(-1, 0)}),
-    "knapsack": (Knapsack((2, 1, 3, 2), 5), (4,), None),
-    "knapsack, own": (Knapsack(), (4,), {"weights": late([[2, 1, 3, 2]], [[1, 1, 1, 9]]), "capacity": late([5], [2])}),
-    "tour": (Tour(), (6, 6), None),
-    "tour, directed": (Tour(directed=True), (6, 6), None),
-}
+PARTS = {name: example for name, example in SOLVERS.items() if example.parts}
 
 
 def in_parts_of_few_rows(patch: pytest.MonkeyPatch) -> list[int]:
@@ -57,18 +39,20 @@ def in_parts_of_few_rows(patch: pytest.MonkeyPatch) -> list[int]:
         patch.setattr(parts, "_BYTES", 5 * each)
         return parts.in_parts(counted, each, rows, *others)
 
-    for module in ("arborescences", "bellman", "clusters", "grid", "packing", "tours", "trees"):
-        patch.setattr(f"dbp.solvers.{module}.in_parts", spied)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("dbp.solvers.") and hasattr(module, "in_parts") and module is not parts:
+            patch.setattr(module, "in_parts", spied)
     return sizes
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", PARTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_parts_are_as_the_whole(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ops, "serves", lambda theta: False)
-    solver, shape, instance = SOLVERS[name]
+    solver, shape, own, other, *_ = PARTS[name]
+    instance = own and {key: late(value, other[key]) for key, value in own.items()}
     draws = torch.rand(*ROWS, *shape, generator=torch.Generator().manual_seed(0)), integers(*ROWS, *shape, high=1) / 9
-    for theta in (-x.to(dtype).abs() if "knapsack" not in name else x.to(dtype).abs() for x in draws):
+    for theta in (-x.to(dtype).abs() if solver.nonpositive else x.to(dtype).abs() for x in draws):
         whole = solver(theta, instance)
         with monkeypatch.context() as patch:
             sizes = in_parts_of_few_rows(patch)

@@ -3,59 +3,26 @@ import torch
 from examples import SOLVERS
 
 from dbp.errors import UserError
-from dbp.scores import dot
 from dbp.solvers import FromFunction, KMeans, OneHot, Permutation, Rank, Sort, Threshold, TopK, Tour
 
-TRACTABLE = [name for name, example in SOLVERS.items() if example.solver.offers("log_prob")]
+CHOICES = [name for name in SOLVERS if "," not in name and SOLVERS[name].solver.offers("log_prob")]
+TRACTABLE = [name for name in CHOICES if SOLVERS[name].count]
 
 
 def scores(name, *leading, dtype=torch.float32):
     return torch.randn((*leading, *SOLVERS[name].shape), dtype=dtype)
 
 
-@pytest.mark.parametrize("name", SOLVERS)
-def test_the_decision_is_optimal_and_feasible(name):
-    solver, shape, vertices = SOLVERS[name]
-    theta = scores(name, 300)
-    y = solver(theta)
-    values = torch.stack([dot(theta, vertex.expand_as(theta), len(shape)) for vertex in vertices])
-    torch.testing.assert_close(dot(theta, y, len(shape)), values.max(0).values)
-    assert all((vertices == row).reshape(len(vertices), -1).all(-1).any() for row in y)
-
-
-@pytest.mark.parametrize("name", SOLVERS)
-def test_any_leading_dims_are_solved_row_by_row(name):
+@pytest.mark.parametrize("name", CHOICES)
+def test_projection_is_steady_at_zero(name):
     solver = SOLVERS[name].solver
-    theta = scores(name, 2, 3, 4)
-    each = torch.stack([solver(row) for row in theta.flatten(0, 2)]).view_as(theta)
-    assert torch.equal(solver(theta), each)
-    assert torch.equal(solver(theta.transpose(0, 1)), each.transpose(0, 1))
-    assert solver(scores(name, 0)).shape == (0, *SOLVERS[name].shape)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.parametrize("name", SOLVERS)
-def test_dtype_follows_theta_and_nothing_needs_a_gradient_or_randomness(name, dtype):
-    theta = scores(name, 7, dtype=dtype).requires_grad_()
-    state = torch.get_rng_state()
-    y = SOLVERS[name].solver(theta)
-    assert y.dtype == dtype
-    assert not y.requires_grad
-    assert torch.equal(state, torch.get_rng_state())
-
-
-@pytest.mark.parametrize("name", SOLVERS)
-def test_projection_keeps_the_decision_and_is_finite_at_zero(name):
-    solver = SOLVERS[name].solver
-    theta = scores(name, 100)
-    assert torch.equal(solver(solver.project(theta)), solver(theta))
-    zero = torch.zeros_like(theta).requires_grad_()
+    zero = torch.zeros(100, *SOLVERS[name].shape).requires_grad_()
     solver.project(zero).sum().backward()
     assert zero.grad.isfinite().all()
     assert zero.grad.abs().max() <= 1
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", CHOICES)
 def test_the_relaxation_comes_to_the_decision_as_the_temperature_falls(name):
     solver = SOLVERS[name].solver
     theta = scores(name, 50, dtype=torch.float64)
@@ -89,7 +56,8 @@ def test_the_relaxed_subset_sums_to_k():
 
 @pytest.mark.parametrize("name", TRACTABLE)
 def test_the_probabilities_of_all_decisions_sum_to_one(name):
-    solver, shape, vertices = SOLVERS[name]
+    solver, shape = SOLVERS[name].solver, SOLVERS[name].shape
+    vertices = solver.vertices(shape)
     theta = scores(name, 20, dtype=torch.float64)
     log_p = torch.stack([solver.log_prob(theta, vertex.expand_as(theta).double()) for vertex in vertices])
     assert log_p.shape[1:] == theta.shape[: theta.ndim - len(shape)]
@@ -98,7 +66,7 @@ def test_the_probabilities_of_all_decisions_sum_to_one(name):
 
 @pytest.mark.parametrize("name", TRACTABLE)
 def test_perturb_and_map_draws_from_the_distribution(name):
-    solver, _, vertices = SOLVERS[name]
+    solver, vertices = SOLVERS[name].solver, SOLVERS[name].solver.vertices(SOLVERS[name].shape)
     theta, n = scores(name, dtype=torch.float64), 200_000
     many = theta.expand(n, *theta.shape)
     y = solver(many + solver.noise.sample(many))
