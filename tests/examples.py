@@ -56,12 +56,14 @@ class SolverExample(NamedTuple):
     free: bool = False  # nothing that it computes depends on values: a GPU need not wait for the host
     traced: bool = True  # torch.compile, export and vmap pass through it
     parts: bool = False  # without kernels it takes the rows of a large batch in parts
+    linear: bool = True  # y maximises <theta, y>
     skip: tuple[str, ...] = ()  # checks of the kit
 
 
 LINE, ROUND = ((0, 1), (1, 2), (0, 1), (0, 2), (1, 2)), ((0, 1), (1, 0), (1, 2), (0, 2), (2, 1))
 FIVE = ((0, 1), (1, 2), (0, 2), (2, 3), (1, 3))
 ACYCLIC = ("nonpositive",)  # the solver takes positive scores where no cycle can gain by them
+CLIPPED = ("linear", "optimal", "masked_scores")  # positive scores count as zeros
 COARSE = ("masked_scores",)  # HiGHS solves to a tolerance relative to the largest score
 FREE, WALL = torch.ones(4, 5, dtype=torch.bool), torch.eye(4, 5, dtype=torch.bool)
 WALL[3, 4] = True
@@ -79,19 +81,20 @@ SOLVERS: dict[str, SolverExample] = {
     "top_k, budget": SolverExample(TopK(2, relaxation="budget"), (5,)),
     "threshold": SolverExample(Threshold(), (), count=2, free=True),
     "threshold, several": SolverExample(Threshold(), (5,), free=True),
-    "binary": SolverExample(solvers.Binary(), (5,), free=True),
-    "signum": SolverExample(solvers.Signum(), (5,), free=True),
-    "any": SolverExample(solvers.Or(), (5,), free=True),
+    "binary": SolverExample(solvers.Binary(), (5,), free=True, linear=False),
+    "signum": SolverExample(solvers.Signum(), (5,), free=True, linear=False),
+    "any": SolverExample(solvers.Or(), (5,), free=True, linear=False),
     "rank": SolverExample(Rank(), (4,), count=24, free=True),
     "rank, soft_sort": SolverExample(Rank(relaxation="soft_sort"), (4,)),
-    "sort": SolverExample(Sort(), (5,), free=True),
-    "sort, k": SolverExample(Sort(False, 2), (5,), free=True),
-    "sort, network": SolverExample(Sort(relaxation="network"), (5,)),
-    "permutation": SolverExample(Permutation(), (5,), free=True),
-    "permutation, neural_sort": SolverExample(Permutation(relaxation="neural_sort"), (5,)),
-    "k_means": SolverExample(solvers.KMeans(2), (6, 3), parts=True),
-    "k_means, members": SolverExample(solvers.KMeans(2, assign=True), (6, 3), parts=True),
+    "sort": SolverExample(Sort(), (5,), free=True, linear=False),
+    "sort, k": SolverExample(Sort(False, 2), (5,), free=True, linear=False),
+    "sort, network": SolverExample(Sort(relaxation="network"), (5,), linear=False),
+    "permutation": SolverExample(Permutation(), (5,), free=True, linear=False),
+    "permutation, neural_sort": SolverExample(Permutation(relaxation="neural_sort"), (5,), linear=False),
+    "k_means": SolverExample(solvers.KMeans(2), (6, 3), parts=True, linear=False),
+    "k_means, members": SolverExample(solvers.KMeans(2, assign=True), (6, 3), parts=True, linear=False),
     "grid_path": SolverExample(solvers.GridPath(), (4, 5), parts=True),
+    "grid_path, clip": SolverExample(solvers.GridPath(clip=True), (3, 3), skip=CLIPPED),
     "grid_path, ends": SolverExample(solvers.GridPath(4, (1, 1), (2, -1)), (4, 5)),
     "grid_path, two by two": SolverExample(solvers.GridPath(4), (2, 2), count=2),
     "grid_path, three by three": SolverExample(solvers.GridPath(8), (3, 3), count=3),
@@ -102,6 +105,7 @@ SOLVERS: dict[str, SolverExample] = {
     ),
     "graph_path": SolverExample(solvers.GraphPath(ROUND), (5,), parts=True),
     "graph_path, four nodes": SolverExample(solvers.GraphPath(FIVE), (5,), skip=ACYCLIC),
+    "graph_path, clip": SolverExample(solvers.GraphPath(ROUND, clip=True), (5,), skip=CLIPPED),
     "graph_path, instance": SolverExample(
         solvers.GraphPath(),
         (5,),
@@ -140,7 +144,8 @@ SOLVERS: dict[str, SolverExample] = {
     "integer_program": SolverExample(
         solvers.IntegerProgram(((2.0, 3.0, 1.0),), (4.0,)), (3,), traced=False, skip=COARSE
     ),
-    "function": SolverExample(FromFunction(lambda x: x.sign()), (5,)),
+    "function, linear": SolverExample(FromFunction(lambda x: (x > 0).to(x), linear=True), (4,)),
+    "function": SolverExample(FromFunction(lambda x: x.sign()), (5,), linear=False),
 }
 
 MANY: dict[str, tuple[Solver, tuple[int, ...]]] = {  # problems of more decisions than are listed
