@@ -67,7 +67,7 @@ def offering(solver: Solver, names: tuple[str, ...]) -> Solver:
     declared = {name: getattr(solver, name) for name in ("event_dim", "nonpositive", "instance_keys")}
     optional = {name: name in names and getattr(solver, name) for name in ("linear", "binary", "elementwise")}
     methods = [name for name in names if callable(getattr(Solver, name))]
-    calls = {name: staticmethod(getattr(solver, name)) for name in ("solve", "check", "project", *methods)}
+    calls = {name: staticmethod(getattr(solver, name)) for name in ("solve", "project", *methods)}
     noise = solver.noise if "noise" in names else None
     body: dict[str, Any] = {**declared, **optional, **calls, "noise": noise}
     made: Solver = type(type(solver).__name__, (Solver,), body)()

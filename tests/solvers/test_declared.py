@@ -23,12 +23,13 @@ def test_it_is_linear_if_no_decision_is_better(name: str) -> None:
     solver, shape = CASES[name].solver, CASES[name].shape
     theta = torch.randn(200, *shape, dtype=torch.float64)
     theta = -theta.abs() if solver.nonpositive or "linear" in CASES[name].skip else theta
-    y, ys = solver(theta), solver.vertices(shape).double()
+    event = shape[len(shape) - solver.event_dim :]
+    y, ys = solver(theta), solver.vertices(event).double()
     if y.shape != theta.shape:
         assert not solver.linear
         return
-    best = theta.reshape(200, -1) @ ys.reshape(len(ys), -1).T
-    reached = (theta * y).reshape(200, -1).sum(1)
+    best = theta.reshape(-1, ys[0].numel()) @ ys.reshape(len(ys), -1).T
+    reached = (theta * y).reshape(-1, ys[0].numel()).sum(1)
     assert torch.allclose(reached, best.amax(1)) == solver.linear
 
 

@@ -3,7 +3,7 @@ from functools import partial
 
 import pytest
 import torch
-from examples import GENERAL, build
+from examples import ESTIMATORS, GENERAL
 from torch import nn
 from training import train
 
@@ -52,7 +52,7 @@ TASKS = {
 @pytest.mark.parametrize("task", TASKS)
 def test_every_estimator_trains_every_task_and_reaches_the_encoder(task, name):
     make, batch = TASKS[task]
-    model = make(build(name)[1])
+    model = make(ESTIMATORS[name].make())
     model.step(batch()).losses.mean().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.encoder.parameters())
     assert all(not p.requires_grad or p.grad is not None for p in model.parameters())

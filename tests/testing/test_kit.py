@@ -105,8 +105,8 @@ class TakesRewards(solvers.OneHot):
 
 
 class TakesAnything(solvers.OneHot):
-    def check(self, theta: Tensor, instance: Any = None) -> None:
-        super().check(theta)
+    def __call__(self, theta: Tensor, instance: Any = None) -> Tensor:
+        return super().__call__(theta)
 
 
 class Rounds(solvers.OneHot):
@@ -287,10 +287,8 @@ class Undemanding(estimators.StraightThrough):
 
 
 class Lax(estimators.Identity):
-    needs = ("linear", "vertices")
-
-    def lacking(self, solver: Any) -> None:
-        return None
+    def _decide(self, solver: Any, theta: Tensor, instance: Any, target: Target) -> Draw:
+        return self.draw(solver, theta, instance, target) if self.training else Draw(solver(theta, instance))
 
 
 class ByBatch(estimators.Identity):

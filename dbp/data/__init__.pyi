@@ -1,0 +1,13 @@
+from dbp.data.data import Data as Data
+from dbp.data.digits import Digits as Digits
+from dbp.data.images import Images as Images
+from dbp.data.loader import Loader as Loader
+from dbp.data.loader import Tensors as Tensors
+from dbp.data.mnist import FashionMNIST as FashionMNIST
+from dbp.data.mnist import MNIST as MNIST
+from dbp.data.omniglot import Omniglot as Omniglot
+from dbp.data.order import Order as Order
+from dbp.data.order import key as key
+from dbp.data.sequences import Sequences as Sequences
+from dbp.data.slots import SlotsData as SlotsData
+from dbp.errors import DataError as DataError

@@ -1,0 +1,9 @@
+from dbp.tasks.dvae import DVAE as DVAE
+from dbp.tasks.factories import OptimizerFactory as OptimizerFactory
+from dbp.tasks.factories import SchedulerFactory as SchedulerFactory
+from dbp.tasks.slots import Slots as Slots
+from dbp.tasks.sorting import Sorting as Sorting
+from dbp.tasks.task import Mean as Mean
+from dbp.tasks.task import Step as Step
+from dbp.tasks.task import Task as Task
+from dbp.tasks.vae import VAE as VAE
