@@ -288,7 +288,10 @@ class Undemanding(estimators.StraightThrough):
 
 class Lax(estimators.Identity):
     def _decide(self, solver: Any, theta: Tensor, instance: Any, target: Target) -> Draw:
-        return self.draw(solver, theta, instance, target) if self.training else Draw(solver(theta, instance))
+        if not self.training:
+            return Draw(solver(theta, instance))
+        theta = theta if self.samples is None else theta.expand(self.samples, *theta.shape)
+        return self.draw(solver, theta, instance, target)
 
 
 class ByBatch(estimators.Identity):
