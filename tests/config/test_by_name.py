@@ -76,8 +76,9 @@ def test_by_name_is_as_in_python(kind: str, name: str, tmp_path: Path) -> None:
     if package := catalog[kind].lacks(name):
         pytest.skip(f"{package} is not installed")
     by_name = partial(catalog.build, kind, name)
-    make = (lambda **extra: by_name()(**extra)) if catalog[kind].factory else by_name
-    first = built(make, hidden(kind, tmp_path))
+    given = hidden(kind, tmp_path)
+    made = (lambda **extra: by_name()(*extra.values())) if catalog[kind].factory else by_name
+    first = built(made, given)
     second = built(catalog[kind].get(name), hidden(kind, tmp_path))
     assert difference(first, second) is None
 
