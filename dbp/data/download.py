@@ -8,9 +8,9 @@ from typing import Any
 
 import pooch
 import requests
-from filelock import FileLock
 from tqdm import tqdm
 
+from dbp.data.lock import locked
 from dbp.errors import DataError
 
 LIMIT = 1 << 30  # bytes of a file; a server could send without end
@@ -33,7 +33,7 @@ def download(path: Path, mirrors: Sequence[str], digest: str, timeout: float = 2
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.parent / ".download.lock"):
+        with locked(path.parent, wait=True, name=".download.lock"):
             if not path.exists():
                 _from_any(path, mirrors, digest, timeout)
     except OSError as error:

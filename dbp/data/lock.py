@@ -7,10 +7,12 @@ import json
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TextIO
 
 from dbp.errors import UserError
 
@@ -21,6 +23,7 @@ except ImportError:  # on Windows
 
 log = logging.getLogger(__name__)
 FILE = ".lock"
+_THREADS = threading.Lock()
 
 
 def require_posix() -> None:
@@ -32,28 +35,26 @@ def require_posix() -> None:
 
 
 @contextmanager
-def locked(folder: Path, wait: bool = False) -> Iterator[None]:
+def locked(folder: Path, wait: bool = False, name: str = FILE) -> Iterator[None]:
     """Holds a folder for this process, and names the process in the folder's file `.lock`.
 
     A POSIX record lock: the system releases it when the process ends, however it ends and on whichever host, and
-    forked children (data loaders, which may outlive it) do not inherit it. So no lock is ever stale. It does not keep
-    out other threads of this process.
+    forked children (data loaders, which may outlive it) do not inherit it. So no lock is ever stale.
 
     Args:
         folder: exists already.
-        wait: wait for a process that holds the folder instead of raising.
+        wait: wait for a process or a thread that holds the folder instead of raising. On a system without such locks
+            it waits for threads alone.
+        name: of the lock's file.
 
     Raises:
         UserError: another process holds the folder, or nothing can be written there.
     """
-    path = folder / FILE
-    try:
-        file = path.open("a+")
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}") from error
-    with file:
+    path = folder / name
+    with _THREADS if wait else nullcontext(), _opened(path) as file:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if fcntl is not None:
+                fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 raise UserError(_taken(folder, path)) from error
@@ -62,6 +63,13 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
         json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%F %T")}, file)
         file.flush()
         yield
+
+
+def _opened(path: Path) -> TextIO:
+    try:
+        return path.open("a+")
+    except OSError as error:
+        raise UserError(f"cannot write to {path.parent}: {error.strerror}") from error
 
 
 def _taken(folder: Path, path: Path) -> str:
