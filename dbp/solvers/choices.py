@@ -1,7 +1,7 @@
 """Choosing: one of n, k of n, or each for itself."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -13,9 +13,10 @@ from dbp.errors import UserError
 from dbp.native import ops
 from dbp.noises import Gumbel, Logistic
 from dbp.shapes import standardise
-from dbp.solvers import sparse, subsets
+from dbp.solvers import masks, sparse, subsets
 from dbp.solvers.instances import require_whole
 from dbp.solvers.listing import listed
+from dbp.solvers.orders import Rank
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,21 @@ class OneHot(Solver):
         softmax:  p = exp(theta / temperature) / sum
         entmax:   p = argmax_p <theta, p> / temperature + H_alpha(p),   p in the simplex, H_alpha Tsallis' entropy
 
+    An `instance` is a mapping with a boolean `mask` that broadcasts to theta; where it is false, nothing is chosen.
+
     entmax has first derivatives only. Source: Martins, Astudillo, "From softmax to sparsemax", ICML 2016; Peters,
     Niculae, Martins, "Sparse sequence-to-sequence models", ACL 2019.
 
     Args:
         relaxation: softmax, or entmax, which reaches exact zeros (needs the `entmax` package).
         alpha: of entmax, from 1 (softmax), 1.5 to 2 (sparsemax) and beyond.
+
+    Raises:
+        UserError: a row has no entries; it names the row.
     """
 
     binary = True
+    instance_keys = ("mask",)
     noise: ClassVar[Noise | None] = Gumbel()
     relaxation: Literal["softmax", "entmax"] = "softmax"
     alpha: float = 1.5
@@ -50,18 +57,26 @@ class OneHot(Solver):
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
         if not theta.shape[-1]:
             raise UserError(f"OneHot: there is nothing to choose from in shape {list(theta.shape)}")
+        if instance:
+            mask = self._mask(theta, instance)
+            return self.solve(masks.filled(ops.widen(theta), mask), None).to(theta).masked_fill(~mask, 0)
         wide = ops.widen(theta)
         return (one_hot if ops.serves(wide) else one_hot_torch)(wide).to(theta)
 
     def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
-        return standardise(theta, 1)
+        return standardise(theta, 1, masks.of(self, theta, instance) if instance else None)
 
     def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
         scores = theta / temperature
-        return scores.softmax(-1) if self.relaxation == "softmax" else sparse.entmax(scores, self.alpha)
+        if self.relaxation == "softmax":
+            return self._filled(scores, instance).softmax(-1)
+        if not instance:
+            return sparse.entmax(scores, self.alpha)
+        mask = self._mask(scores, instance)
+        return masks.spread(masks.by_size(lambda x, _: sparse.entmax(x, self.alpha), scores, mask, 1), mask)
 
     def log_partition(self, theta: Tensor, instance: Instance = None) -> Tensor:
-        return theta.logsumexp(-1)
+        return self._filled(theta, instance).logsumexp(-1)
 
     def sample_gibbs(
         self, theta: Tensor, generator: torch.Generator | None = None, instance: Instance = None
@@ -69,16 +84,21 @@ class OneHot(Solver):
         return self.solve(Gumbel().perturb(theta.detach(), generator), instance)
 
     def lead(self, theta: Tensor, instance: Instance = None) -> Tensor:
-        return _lead(theta, 1)
+        return _lead(self._filled(theta, instance), 1)
 
     def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
-        return _is_mark(y).all(-1) & (y.sum(-1) == 1)
+        return (_is_mark(y) & _allowed(self, y, instance)).all(-1) & (y.sum(-1) == 1)
 
     def vertices(self, shape: tuple[int, ...], instance: Instance = None) -> Tensor:
-        return torch.eye(*shape)
+        y = torch.eye(*shape)
+        return y if not instance else y[self._mask(y[0], instance)]
 
     def log_prob(self, theta: Tensor, y: Tensor, instance: Instance = None) -> Tensor:
-        return (y * theta.log_softmax(-1)).sum(-1)
+        if not instance:
+            return (y * theta.log_softmax(-1)).sum(-1)
+        mask = self._mask(theta, instance)
+        p = (y * masks.filled(theta, mask).log_softmax(-1).masked_fill(~mask, 0)).sum(-1)
+        return p.masked_fill(((y != 0) & ~mask).any(-1), -torch.inf)
 
     def conditional(
         self, theta: Tensor, y: Tensor, generator: torch.Generator | None = None, instance: Instance = None
@@ -86,8 +106,22 @@ class OneHot(Solver):
         # The maximum of theta + Gumbel is Gumbel(logsumexp theta), whichever wins; the others are cut off at it.
         e = torch.empty_like(theta).exponential_(generator=generator)
         top = -(e * y).sum(-1, keepdim=True).log()
-        rest = top - F.softplus(top + e.log() - theta.log_softmax(-1))
-        return torch.where(y.bool(), top, rest) + theta.logsumexp(-1, keepdim=True)
+        if not instance:
+            rest = top - F.softplus(top + e.log() - theta.log_softmax(-1))
+            return torch.where(y.bool(), top, rest) + theta.logsumexp(-1, keepdim=True)
+        mask = self._mask(theta, instance)
+        scores = masks.filled(theta, mask)
+        rest = top - F.softplus(top + e.log() - scores.log_softmax(-1).masked_fill(~mask, 0))
+        tied = torch.where(y.bool(), top, rest) + scores.logsumexp(-1, keepdim=True)
+        return torch.where(mask, tied, theta - e.log())  # masked entries neither win nor are cut off
+
+    def _mask(self, theta: Tensor, instance: Instance) -> Tensor:
+        mask = masks.of(self, theta, instance)
+        masks.require_entries(self, mask, 1)
+        return mask
+
+    def _filled(self, theta: Tensor, instance: Instance) -> Tensor:
+        return theta if not instance else masks.filled(theta, self._mask(theta, instance))
 
 
 @dataclass(frozen=True)
@@ -100,14 +134,23 @@ class TopK(Solver):
         budget:   the Euclidean projection of theta / temperature onto {0 <= p <= 1, sum p = k}
 
     The successive softmaxes are as published: an entry can exceed one where it wins several of them by halves.
+
+    An `instance` is a mapping of some of
+        mask: booleans that broadcast to theta; entries where it is false are never chosen;
+        k: a whole number for each row, 0 or more, or one for all, instead of the option.
+
     Source: Xie, Ermon, "Reparameterizable subset sampling via continuous relaxations", IJCAI 2019.
 
     Args:
         k: how many are chosen, from 1 to the number of scores.
         relaxation: softmax, or budget, which reaches exact zeros and ones (needs the `entmax` package).
+
+    Raises:
+        UserError: a row has fewer than k entries; it names the row.
     """
 
     binary = True
+    instance_keys = ("mask", "k")
     k: int
     noise: ClassVar[Noise | None] = Gumbel()  # draws k items without replacement, by softmax of what is left
     relaxation: Literal["softmax", "budget"] = "softmax"
@@ -118,14 +161,22 @@ class TopK(Solver):
             sparse.require_entmax(self)
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
+        if instance:
+            return self._among(theta, instance)
         self._check(theta)
         wide = ops.widen(theta)
         return (top_k if ops.serves(wide) else top_k_torch)(wide, self.k).to(theta)
 
     def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
-        return standardise(theta, 1)
+        return standardise(theta, 1, masks.of(self, theta, instance) if instance else None)
 
     def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
+        if instance:
+            mask, k = self._entries(theta, instance)
+            each = masks.by_size(
+                lambda x, k: replace(self, k=k).relax(x, temperature) if k else 0 * x, theta, mask, 1, k
+            )
+            return masks.spread(each, mask)
         self._check(theta)
         if self.relaxation == "budget":
             return sparse.budget(theta / temperature, self.k)
@@ -137,6 +188,9 @@ class TopK(Solver):
         return total
 
     def log_partition(self, theta: Tensor, instance: Instance = None) -> Tensor:
+        if instance:
+            mask, k = self._entries(theta, instance)
+            return masks.by_size(subsets.log_partition, theta.double(), mask, 0, k).to(theta)
         self._check(theta)
         return subsets.log_partition(theta.double(), self.k).to(theta)
 
@@ -144,24 +198,51 @@ class TopK(Solver):
         self, theta: Tensor, generator: torch.Generator | None = None, instance: Instance = None
     ) -> Tensor:
         """A draw with `P(y) ~ exp <theta, y>`, exact; no gradient."""
-        self._check(theta)
         wide = theta.detach().double()
+        if instance:
+            mask, k = self._entries(theta, instance)
+            each = masks.by_size(lambda x, k: subsets.sample(x, k, Logistic().sample(x, generator)), wide, mask, 1, k)
+            return masks.spread(each, mask).to(theta)
+        self._check(theta)
         return subsets.sample(wide, self.k, Logistic().sample(wide, generator)).to(theta)
 
     def lead(self, theta: Tensor, instance: Instance = None) -> Tensor:
+        if instance:
+            mask, k = self._entries(theta, instance)
+            return masks.by_size(_lead, theta, mask, 0, k).masked_fill(~mask.any(-1), torch.inf)
         self._check(theta)
         return _lead(theta, self.k)
 
     def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
-        return _is_mark(y).all(-1) & (y.sum(-1) == self.k)
+        k = self._entries(y, instance)[1] if instance else self.k
+        return (_is_mark(y) & _allowed(self, y, instance)).all(-1) & (y.sum(-1) == k)
 
     def vertices(self, shape: tuple[int, ...], instance: Instance = None) -> Tensor:
-        chosen = torch.tensor(listed(itertools.combinations(range(*shape), self.k)), dtype=torch.int64)
+        mask, k = self._entries(torch.zeros(shape), instance) if instance else (torch.ones(shape), self.k)
+        entries = mask.nonzero().squeeze(-1).tolist()
+        chosen = torch.tensor(listed(itertools.combinations(entries, int(k))), dtype=torch.int64)
         return torch.zeros(len(chosen), *shape).scatter(-1, chosen, 1) if len(chosen) else torch.zeros(0, *shape)
 
     def _check(self, theta: Tensor) -> None:
         if self.k > theta.shape[-1]:
             raise UserError(f"TopK: cannot choose k={self.k} of {theta.shape[-1]} scores")
+
+    def _among(self, theta: Tensor, instance: Instance) -> Tensor:
+        """The decision among the entries of each row, k of its own."""
+        mask, k = self._entries(theta, instance)
+        wide = masks.filled(ops.widen(theta), mask)
+        if isinstance(k, int):
+            return self.solve(wide, None).to(theta).masked_fill(~mask, 0)
+        place = Rank().solve(-wide, None)  # 1 for the largest, the lowest index first among equals
+        return ((place <= k.unsqueeze(-1)) & mask).to(theta)
+
+    def _entries(self, theta: Tensor, instance: Any) -> tuple[Tensor, int | Tensor]:
+        """Which entries exist, in theta's shape, and how many are chosen in each row."""
+        mask = masks.of(self, theta, instance)
+        given = instance.get("k")
+        k = self.k if given is None else masks.per_row(self, "k", given, theta)
+        masks.require_entries(self, mask, k)
+        return mask, k
 
 
 @dataclass(frozen=True)
@@ -214,10 +295,14 @@ class Threshold(Solver):
 
 def _lead(theta: Tensor, k: int) -> Tensor:
     """The gap between the k-th and the next score, whose exchange is the least change; infinite if there is none."""
-    if k >= theta.shape[-1]:
+    if not 0 < k < theta.shape[-1]:
         return torch.full_like(theta[..., 0], torch.inf)
     best = theta.topk(k + 1, -1).values
     return best[..., -2] - best[..., -1]
+
+
+def _allowed(solver: Solver, y: Tensor, instance: Instance) -> Tensor | bool:
+    return masks.of(solver, y, instance) | (y == 0) if instance else True
 
 
 def _is_mark(y: Tensor) -> Tensor:
