@@ -1,7 +1,11 @@
-"""Orders: ranks, sorted scores, the permutation that sorts. Equal scores keep the order of their indices."""
+"""Orders: ranks, sorted scores, the permutation that sorts. Equal scores keep the order of their indices.
+
+An `instance` is a mapping with a boolean `mask` that broadcasts to theta, true for entries that exist. A row may have
+none.
+"""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -11,7 +15,7 @@ from dbp.core import Instance, Solver
 from dbp.errors import UserError
 from dbp.native import ops
 from dbp.shapes import standardise
-from dbp.solvers import permutations
+from dbp.solvers import masks, permutations
 from dbp.solvers.instances import require_whole
 from dbp.solvers.listing import listed
 
@@ -33,29 +37,47 @@ class Rank(Solver):
     The projection is exact, by isotonic regression in closed form, with n^2 memory. Source: Blondel, Teboul, Berthet,
     Djolonga, "Fast differentiable sorting and ranking", ICML 2020.
 
+    With a mask the m existing entries have ranks 1..m, and masked ones have rank 0.
+
     Args:
         relaxation: the differentiable stand-in.
     """
 
+    instance_keys = ("mask",)
     relaxation: Relaxation = "permutahedron"
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
+        if instance:
+            mask = masks.of(self, theta, instance)
+            return self.solve(masks.filled(ops.widen(theta), mask, torch.inf), None).masked_fill(~mask, 0).to(theta)
         wide = ops.widen(theta)
         return (rank if ops.serves(wide) else rank_torch)(wide).to(theta)
 
     def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
-        return standardise(theta, 1)
+        return standardise(theta, 1, masks.of(self, theta, instance) if instance else None)
 
     def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
+        if instance:
+            mask = masks.of(self, theta, instance)
+            return masks.spread(masks.by_size(lambda x, _: self.relax(x, temperature), theta, mask, 1), mask)
         if self.relaxation == "permutahedron":
             return permutations.soft_rank(theta, temperature)
         p = permutations.MATRICES[self.relaxation](theta, temperature)
         return (p.mT @ permutations.falling(theta).unsqueeze(-1)).squeeze(-1)
 
     def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
+        if instance:
+            mask = masks.of(self, y, instance)
+            absent = (~mask).sum(-1, keepdim=True)  # as many zeros, which come first
+            right = (torch.arange(1, y.shape[-1] + 1, device=y.device) - absent).clamp_min(0)
+            return ((y.sort(-1).values == right) & (mask | (y == 0))).all(-1)
         return (y.sort(-1).values == torch.arange(1, y.shape[-1] + 1, device=y.device)).all(-1)
 
     def vertices(self, shape: tuple[int, ...], instance: Instance = None) -> Tensor:
+        if instance:
+            mask = masks.of(self, torch.zeros(shape), instance)
+            ys = self.vertices((int(mask.sum()),))
+            return torch.zeros(len(ys), *shape).masked_scatter(mask, ys)
         return 1.0 + torch.tensor(listed(itertools.permutations(range(*shape))))
 
 
@@ -65,6 +87,8 @@ class Sort(Solver):
 
         permutahedron:  Proj(rho / temperature) onto the hull of the permutations of theta,   rho = (n, ..., 1)
         all others:     P theta,   P the relaxation of `Permutation`
+
+    With a mask the existing scores come first, in order, and zeros fill the rest.
 
     Args:
         descending: the largest first.
@@ -76,6 +100,7 @@ class Sort(Solver):
     """
 
     linear = False
+    instance_keys = ("mask",)
     descending: bool = True
     k: int | None = None
     relaxation: Relaxation = "permutahedron"
@@ -84,12 +109,22 @@ class Sort(Solver):
         require_whole(self, 1, "k")
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
+        if instance:
+            mask = masks.of(self, theta, instance)
+            last = -torch.inf if self.descending else torch.inf
+            values = self.solve(masks.filled(ops.widen(theta), mask, last), None)
+            absent = torch.arange(values.shape[-1], device=theta.device) >= mask.sum(-1, keepdim=True)
+            return values.masked_fill(absent, 0).to(theta)
         if self.k is None:
             return theta.sort(-1, descending=self.descending).values
         self._check(theta, self.k)
         return theta.topk(self.k, -1, largest=self.descending).values
 
     def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
+        if instance:
+            mask, every = masks.of(self, theta, instance), replace(self, k=None)
+            soft = masks.by_size(lambda x, _: every.relax(x, temperature), theta, mask, 1)
+            return self._first(theta, soft)
         falling = theta if self.descending else -theta
         if self.relaxation == "permutahedron":
             soft = permutations.soft_sort(falling, temperature)
@@ -97,6 +132,9 @@ class Sort(Solver):
         else:
             p = permutations.MATRICES[self.relaxation](falling, temperature)
             soft = (p @ theta.unsqueeze(-1)).squeeze(-1)
+        return self._first(theta, soft)
+
+    def _first(self, theta: Tensor, soft: Tensor) -> Tensor:
         if self.k is None:
             return soft
         self._check(theta, self.k)
@@ -125,6 +163,9 @@ class Permutation(Solver):
     2019; Prillo, Eisenschlos, "SoftSort", ICML 2020; Petersen, Borgelt, Kuehne, Deussen, "Monotonic differentiable
     sorting networks", ICLR 2022.
 
+    With a mask, P has the existing entries in its first rows; the other rows, and the columns of masked entries, are
+    zero.
+
     Args:
         descending: the largest first.
         relaxation: the differentiable stand-in.
@@ -132,26 +173,46 @@ class Permutation(Solver):
 
     linear = False
     binary = True
+    instance_keys = ("mask",)
     descending: bool = True
     relaxation: Literal["neural_sort", "soft_sort", "network"] = "soft_sort"
 
     def solve(self, theta: Tensor, instance: Any) -> Tensor:
+        if instance:
+            mask = masks.of(self, theta, instance)
+            last = -torch.inf if self.descending else torch.inf
+            p = self.solve(masks.filled(ops.widen(theta), mask, last), None)
+            return p.masked_fill(~mask.unsqueeze(-2), 0).to(theta)
         order = theta.argsort(dim=-1, descending=self.descending, stable=True)
         if not theta.shape[-1]:
             return theta.new_zeros(*theta.shape, 0)
         return torch.nn.functional.one_hot(order, theta.shape[-1]).to(theta)
 
     def project(self, theta: Tensor, instance: Instance = None) -> Tensor:
-        return standardise(theta, 1)
+        return standardise(theta, 1, masks.of(self, theta, instance) if instance else None)
 
     def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
+        if instance:
+            mask = masks.of(self, theta, instance)
+            return masks.spread(
+                masks.by_size(lambda x, _: self.relax(x, temperature), theta, mask, 2), mask.unsqueeze(-2)
+            )
         return permutations.MATRICES[self.relaxation](theta if self.descending else -theta, temperature)
 
     def is_feasible(self, y: Tensor, instance: Instance = None) -> Tensor:
         marks = ((y == 0) | (y == 1)).all(-1).all(-1)
+        if instance:
+            mask = masks.of(self, y[..., 0, :], instance)
+            first = torch.arange(y.shape[-1], device=y.device) < mask.sum(-1, keepdim=True)
+            return marks & (y.sum(-1) == first).all(-1) & (y.sum(-2) == mask).all(-1)
         return marks & (y.sum(-1) == 1).all(-1) & (y.sum(-2) == 1).all(-1)
 
     def vertices(self, shape: tuple[int, ...], instance: Instance = None) -> Tensor:
+        if instance:
+            mask = masks.of(self, torch.zeros(shape), instance)
+            ys = self.vertices((int(mask.sum()),))
+            rows = torch.nn.functional.pad(ys, (0, shape[0] - ys.shape[-1], 0, shape[0] - ys.shape[-1]))
+            return masks.spread(rows, mask)
         return torch.eye(*shape)[torch.tensor(listed(itertools.permutations(range(*shape))))]
 
 
