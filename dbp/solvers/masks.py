@@ -54,7 +54,7 @@ def require_entries(solver: Solver, mask: Tensor, least: int | Tensor) -> None:
 
     Not looked for where that would synchronise or trace (CUDA, torch.compile, vmap).
     """
-    if ops.traced(mask) or not mask.is_cpu or (isinstance(least, Tensor) and ops.traced(least)):
+    if not is_known(mask) or (isinstance(least, Tensor) and not is_known(least)):
         return
     count = mask.sum(-1)
     short = count < least
@@ -65,6 +65,11 @@ def require_entries(solver: Solver, mask: Tensor, least: int | Tensor) -> None:
             f"{naming(solver, count.shape)(row)} has {int(count.flatten()[row])} existing entries by its mask, "
             f"where {needed} must be chosen"
         )
+
+
+def is_known(x: Tensor) -> bool:
+    """True if looking at values neither synchronises nor traces."""
+    return x.is_cpu and not ops.traced(x)
 
 
 def filled(theta: Tensor, mask: Tensor, value: float = -torch.inf) -> Tensor:
