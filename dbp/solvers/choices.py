@@ -1,7 +1,7 @@
 """Choosing: one of n, k of n, or each for itself."""
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -172,11 +172,7 @@ class TopK(Solver):
 
     def relax(self, theta: Tensor, temperature: float | Tensor = 1.0, instance: Instance = None) -> Tensor:
         if instance:
-            mask, k = self._entries(theta, instance)
-            each = masks.by_size(
-                lambda x, k: replace(self, k=k).relax(x, temperature) if k else 0 * x, theta, mask, 1, k
-            )
-            return masks.spread(each, mask)
+            return self._soft(theta, temperature, instance)
         self._check(theta)
         if self.relaxation == "budget":
             return sparse.budget(theta / temperature, self.k)
@@ -190,7 +186,8 @@ class TopK(Solver):
     def log_partition(self, theta: Tensor, instance: Instance = None) -> Tensor:
         if instance:
             mask, k = self._entries(theta, instance)
-            return masks.by_size(subsets.log_partition, theta.double(), mask, 0, k).to(theta)
+            first = masks.first(theta.double(), mask)
+            return subsets.log_partition_of_first(first, masks.each(k, theta), mask.sum(-1)).to(theta)
         self._check(theta)
         return subsets.log_partition(theta.double(), self.k).to(theta)
 
@@ -201,8 +198,8 @@ class TopK(Solver):
         wide = theta.detach().double()
         if instance:
             mask, k = self._entries(theta, instance)
-            each = masks.by_size(lambda x, k: subsets.sample(x, k, Logistic().sample(x, generator)), wide, mask, 1, k)
-            return masks.spread(each, mask).to(theta)
+            noise = Logistic().sample(wide, generator).masked_fill(~mask.gather(-1, masks.order(mask)), -torch.inf)
+            return masks.spread(subsets.sample(masks.first(wide, mask), masks.each(k, theta), noise), mask).to(theta)
         self._check(theta)
         return subsets.sample(wide, self.k, Logistic().sample(wide, generator)).to(theta)
 
@@ -235,6 +232,23 @@ class TopK(Solver):
             return self.solve(wide, None).to(theta).masked_fill(~mask, 0)
         place = Rank().solve(-wide, None)  # 1 for the largest, the lowest index first among equals
         return ((place <= k.unsqueeze(-1)) & mask).to(theta)
+
+    def _soft(self, theta: Tensor, temperature: float | Tensor, instance: Instance) -> Tensor:
+        """The relaxation of the entries of each row."""
+        mask, k = self._entries(theta, instance)
+        if self.relaxation == "budget":
+            return masks.spread(
+                masks.by_size(lambda x, k: sparse.budget(x / temperature, k) if k else 0 * x, theta, mask, 1, k), mask
+            )
+        theta = theta.masked_fill(~mask, 0)
+        each = masks.each(k, theta)
+        some = mask | ~mask.any(-1, keepdim=True)  # softmaxes of nothing are not numbers
+        total = 0 * theta  # part of the graph, also where every k is 0
+        for j in range(subsets.largest(each)):
+            chosen = masks.filled(theta / temperature, some).softmax(-1)
+            theta = theta + (1 - chosen).clamp_min(torch.finfo(theta.dtype).tiny).log()
+            total = total + torch.where(j < each.unsqueeze(-1), chosen, 0)
+        return total.masked_fill(~mask, 0)
 
     def _entries(self, theta: Tensor, instance: Any) -> tuple[Tensor, int | Tensor]:
         """Which entries exist, in theta's shape, and how many are chosen in each row."""

@@ -112,6 +112,16 @@ def order(mask: Tensor) -> Tensor:
     return (~mask).to(torch.uint8).argsort(dim=-1, stable=True)
 
 
+def first(theta: Tensor, mask: Tensor) -> Tensor:
+    """The existing scores of each row, in order, and then zeros."""
+    return filled(theta, mask, 0).gather(-1, order(mask))
+
+
+def each(k: int | Tensor, theta: Tensor) -> Tensor:
+    """A number for each row of `[*leading, n]` scores."""
+    return torch.as_tensor(k, device=theta.device).expand(theta.shape[:-1])
+
+
 def spread(y: Tensor, mask: Tensor) -> Tensor:
     """Entries of the last dim, existing ones first, back at the positions of these."""
     return torch.zeros_like(y).scatter(-1, order(mask).expand(y.shape), y)

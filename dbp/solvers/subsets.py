@@ -15,6 +15,15 @@ def log_partition(theta: Tensor, k: int) -> Tensor:
     return _tables(theta, k)[-1][..., k]
 
 
+def log_partition_of_first(theta: Tensor, k: Tensor, size: Tensor) -> Tensor:
+    """`log_partition` of the first `size` scores of each row, with a k for each; both are `[*leading]`."""
+    most = largest(k)
+    tables = [F.pad(table, (0, most + 1 - table.shape[-1])) for table in _tables(theta, most)]
+    entry = (size * (most + 1) + k).unsqueeze(-1)
+    nothing = theta[..., :0].sum(-1)  # makes it part of the graph where every k is 0
+    return torch.cat(tables, -1).gather(-1, entry).squeeze(-1) + nothing
+
+
 @eager  # compiled graphs have no second derivative
 def marginals(theta: Tensor, k: int) -> Tensor:
     """`P(y_i = 1)`: the gradient of the log-partition, and itself differentiable. They add up to k."""
@@ -31,16 +40,17 @@ def entropy(theta: Tensor, k: int) -> Tensor:
 
 
 @torch.no_grad()
-def sample(theta: Tensor, k: int, noise: Tensor) -> Tensor:
+def sample(theta: Tensor, k: int | Tensor, noise: Tensor) -> Tensor:
     """An exact draw: from the last score to the first, each is chosen with its probability given those after it.
 
     Args:
         theta: `[*leading, n]`.
-        k: how many are chosen.
-        noise: independent logistic noise with the shape of theta.
+        k: how many are chosen, of all rows or of each.
+        noise: independent logistic noise with the shape of theta; -inf for last scores that do not exist.
     """
+    left = torch.zeros_like(theta[..., :1], dtype=torch.long)  # how many are still to be chosen
+    left, k = (left + k.unsqueeze(-1), largest(k)) if isinstance(k, Tensor) else (left + k, k)
     tables = _tables(theta, k)
-    left = torch.full_like(theta[..., :1], k, dtype=torch.long)  # how many are still to be chosen
     chosen = []
     for i in reversed(range(theta.shape[-1])):
         table = F.pad(tables[i], (1, k + 1 - tables[i].shape[-1]), value=-torch.inf)  # j = -1..k; no such subset: log 0
@@ -49,6 +59,11 @@ def sample(theta: Tensor, k: int, noise: Tensor) -> Tensor:
         left = left - y.long()
         chosen.append(y)
     return torch.cat(chosen[::-1], -1)
+
+
+def largest(k: Tensor) -> int:
+    """The largest of these numbers, 0 if there are none."""
+    return int(k.max()) if k.numel() else 0
 
 
 def _tables(theta: Tensor, k: int) -> list[Tensor]:

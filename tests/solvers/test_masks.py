@@ -270,6 +270,28 @@ def test_masked_scores_get_no_gradient(name: str, name_of_estimator: str) -> Non
     assert not theta.grad[~instance["mask"].expand_as(theta)].any()
 
 
+@choices
+def test_rows_of_nothing_to_choose(name: str) -> None:
+    if not name.startswith("top_k"):
+        pytest.skip("it always chooses one")
+    theta = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    instance = {"mask": torch.tensor([[False] * 3, [True] * 3]), "k": torch.tensor([0, 0])}
+    solver = CHOICES[name]
+    for y in (
+        solver(theta, instance),
+        solver.relax(theta, 0.5, instance),
+        solver.marginals(theta, instance),
+        solver.log_partition(theta, instance),
+        solver.sample_gibbs(theta, None, instance),
+    ):
+        assert not y.any()
+        assert not y.requires_grad or not torch.autograd.grad(y.sum(), theta)[0].any()
+    assert (solver.lead(theta, instance) == torch.inf).all()
+    more = solver.relax(theta, 0.5, instance | {"k": torch.tensor([0, 2])})
+    assert more.sum(-1).tolist() == pytest.approx([0, 2])
+    assert torch.autograd.grad(more.square().sum(), theta)[0].isfinite().all()
+
+
 WRONG: list[tuple[Solver, dict[str, object], str]] = [
     (OneHot(), {"mask": torch.ones(2, 3)}, r"OneHot: the mask must be boolean, .* got torch.float32"),
     (OneHot(), {"mask": torch.ones(2, 4, dtype=torch.bool)}, r"mask of shape \[2, 4\] does not broadcast .*\[2, 3\]"),
