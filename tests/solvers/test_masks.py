@@ -12,7 +12,8 @@ from dbp.errors import UserError
 from dbp.native import ops
 from dbp.noises import Gumbel
 from dbp.scores import dot
-from dbp.solvers import OneHot, Permutation, Rank, Sort, TopK
+from dbp.solvers import Matching, OneHot, Permutation, Rank, Sort, TopK
+from dbp.testing import check_solver
 
 CHOICES: dict[str, Solver] = {
     "one_hot": OneHot(),
@@ -290,6 +291,23 @@ def test_rows_of_nothing_to_choose(name: str) -> None:
     more = solver.relax(theta, 0.5, instance | {"k": torch.tensor([0, 2])})
     assert more.sum(-1).tolist() == pytest.approx([0, 2])
     assert torch.autograd.grad(more.square().sum(), theta)[0].isfinite().all()
+
+
+KIT: dict[str, tuple[Solver, tuple[int, ...], dict[str, Tensor | float]]] = {
+    "one_hot": (OneHot(), (4,), {"mask": torch.tensor([True, False, True, True])}),
+    "top_k": (TopK(3), (5,), {"mask": torch.tensor([True, False, True, True, True]), "k": torch.tensor(2)}),
+    "rank": (Rank(), (4,), {"mask": torch.tensor([True, False, True, True])}),
+    "sort": (Sort(), (4,), {"mask": torch.tensor([True, False, True, True])}),
+    "permutation": (Permutation(), (4,), {"mask": torch.tensor([True, False, True, True])}),
+    "matching": (Matching(), (3, 4), {"mask": torch.ones(3, 4).bool().tril(1)}),
+    "matching, unmatched": (Matching(500), (3, 4), {"mask": torch.ones(3, 4).bool().tril(1), "unmatched": 0.0}),
+}
+
+
+@pytest.mark.parametrize("name", KIT)
+def test_the_kit_finds_no_fault(name: str) -> None:
+    solver, shape, instance = KIT[name]
+    check_solver(solver, shape, instance)
 
 
 WRONG: list[tuple[Solver, dict[str, object], str]] = [
