@@ -15,6 +15,7 @@ from .compat.imle import imle as imle
 from .compat.perturbations import perturbed as perturbed
 from .core import Draw as Draw
 from .core import Estimator as Estimator
+from .core import Instance as Instance
 from .core import Noise as Noise
 from .core import Solver as Solver
 from .core import Target as Target

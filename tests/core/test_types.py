@@ -1,12 +1,11 @@
-"""What a type checker sees: the blocks of the README and the calls below pass `mypy --strict`."""
+"""Types: the Python of README.md and of docs/extend.md, and the calls below, pass `mypy --strict`."""
 
 import os
-import re
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from pages import ROOT, blocks
+
 # Each `type: ignore` is an error that mypy must find: with `--strict`, one that is not needed is itself an error.
 CALLS = """
 from typing import Any
@@ -57,10 +56,12 @@ def decide(layer: dbp.Layer) -> Tensor:
 """
 
 
-def test_the_readme_and_all_public_calls_pass_mypy_strict(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) >= 5
-    sources = {"readme.py": "\n\n".join(blocks), "calls.py": CALLS}
+def test_the_pages_and_all_public_calls_pass_mypy_strict(tmp_path):
+    readme, extend = (blocks(ROOT / page, "python") for page in ("README.md", "docs/extend.md"))
+    assert len(readme) >= 3
+    files = {block.file: block.text for block in extend if block.file}
+    assert len(files) >= 6
+    sources = {"readme.py": "\n\n".join(block.text for block in readme), "calls.py": CALLS, **files}
     for name, source in sources.items():
         (tmp_path / name).write_text(source)
     untyped = "--untyped-calls-exclude=torch"  # Tensor.backward has no types
@@ -74,4 +75,6 @@ def test_the_readme_and_all_public_calls_pass_mypy_strict(tmp_path):
     command = [sys.executable, "-m", "mypy", *options, *sources]
     environment = {**os.environ, "MYPYPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert (done.stdout.strip(), done.returncode) == ("Success: no issues found in 2 source files", 0), done.stderr
+    assert (done.stdout.strip(), done.returncode) == (f"Success: no issues found in {len(sources)} source files", 0), (
+        done.stderr
+    )
