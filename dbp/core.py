@@ -144,7 +144,8 @@ class Solver(ABC):
         wanted = torch.is_grad_enabled() and theta.requires_grad
         with torch.enable_grad():
             leaf = theta if wanted else theta.detach().requires_grad_()
-            return torch.autograd.grad(self.log_partition(leaf, instance).sum(), leaf, create_graph=wanted)[0]
+            (mean,) = torch.autograd.grad(self.log_partition(leaf, instance).sum(), leaf, create_graph=wanted)
+            return mean + 0 * leaf if wanted and not mean.requires_grad else mean  # constant, as of no edges
 
     def log_prob(self, theta: Tensor, y: Tensor, instance: Instance = None) -> Tensor:
         """`log P(solver(theta + Z) = y)` for its own noise Z, of the leading dims, differentiable in theta."""

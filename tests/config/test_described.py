@@ -9,7 +9,8 @@ from dbp.registry.described import described, options_of
 
 def test_the_options_of_an_estimator_are_those_of_its_constructor():
     estimator = dbp.estimators.IMLE(3.0, dbp.noises.SumOfGamma(k=5), samples=4)
-    shown = "lam=3.0, noise=SumOfGamma(scale=1.0, k=5, terms=10), samples=4, two_sided=False, target_temperature=1.0"
+    shown = "lam=3.0, noise=SumOfGamma(scale=1.0, k=5, terms=10), samples=4, two_sided=False, "
+    shown += "target='pid', target_temperature=1.0"
     assert described(estimator) == shown
     rebuilt = dbp.estimators.IMLE(**options_of(estimator))
     assert described(rebuilt) == shown
