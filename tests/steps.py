@@ -1,5 +1,7 @@
 """One training step of an estimator, on N scores."""
 
+import itertools
+
 import torch
 from examples import N
 from torch import Tensor
@@ -31,3 +33,8 @@ def run(estimator: Estimator, solver: Solver, theta: Tensor, scale: float = 1.0)
 
 def theta_of(*leading: int) -> Tensor:
     return torch.randn(*leading, N, generator=torch.Generator().manual_seed(2))
+
+
+def zeros_and_ones(n: int) -> Tensor:
+    """All vectors of n bits, `[2^n, n]`."""
+    return torch.tensor(list(itertools.product([0.0, 1.0], repeat=n)))

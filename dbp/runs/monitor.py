@@ -9,6 +9,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from dbp.core import Instance, Solver
 from dbp.errors import UserError
 from dbp.solvers.counting import Call, counted
 
@@ -74,8 +75,7 @@ class Monitor(Callback):
         twin, calls = counted(solver)
         self._calls.append(calls)
         self._norms.append(_norms(theta.detach(), solver.event_dim))
-        if solver.offers("lead"):
-            self._margins.append(solver.lead(theta.detach().float(), *rest[:1]).flatten())
+        self._margins += _margins(solver, theta.detach(), *rest[:1])
         if theta.requires_grad:
             theta.register_hook(lambda grad: self._gradients.append(_norms(grad.detach(), solver.event_dim)))
         return (twin, theta, *rest)
@@ -103,6 +103,14 @@ def _norms(x: Tensor, event_dim: int) -> Tensor:
     """The norm of each input, `[inputs]`."""
     event = x.shape[x.ndim - event_dim :].numel()
     return torch.linalg.vector_norm(x.float().reshape(-1, event), dim=-1)
+
+
+def _margins(solver: Solver, theta: Tensor, instance: Instance = None) -> list[Tensor]:
+    """The lead of each input's best decision, `[inputs]`; none where the solver does not tell, or has one decision."""
+    if not solver.offers("lead"):
+        return []
+    lead = solver.lead(theta.float(), instance).flatten()
+    return [found] if len(found := lead[lead.isfinite()]) else []
 
 
 def _of_estimator(estimator: torch.nn.Module) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from examples import zeros_and_ones
+from steps import zeros_and_ones
 
 from dbp.estimators import IMLE, Perturbed, Score
 from dbp.noises import Gumbel, Logistic, LogNormal, Normal

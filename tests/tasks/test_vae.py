@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from steps import zeros_and_ones
 from torch import nn
 
 from dbp.errors import UserError
@@ -11,7 +12,6 @@ from dbp.estimators import REBAR, DisARM, Exact, Score, StraightThrough
 from dbp.noises import Logistic
 from dbp.solvers import Threshold, TopK
 from dbp.tasks import VAE
-from tests.examples import zeros_and_ones
 from tests.training import train
 
 BITS = 3
