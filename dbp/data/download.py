@@ -10,7 +10,7 @@ import pooch
 import requests
 from tqdm import tqdm
 
-from dbp.data.lock import locked
+from dbp.files.lock import locked
 from dbp.errors import DataError
 
 LIMIT = 1 << 30  # bytes of a file; a server could send without end

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from dbp.config import carried, to_yaml
-from dbp.data.lock import FILE as LOCK
 from dbp.errors import UserError
+from dbp.files.atomic import replacing
+from dbp.files.lock import FILE as LOCK
 from dbp.registry import did_you_mean
 from dbp.runs.checkpoints import best_in, fault_in, verify
-from dbp.runs.files import replacing
 from dbp.runs.parent import PARENT
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
-from dbp.runs.files import replacing
+from dbp.files.atomic import replacing
 
 log = logging.getLogger(__name__)
 FILE = "metrics.csv"

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from dbp.errors import UserError
-from dbp.runs.files import replacing
+from dbp.files.atomic import replacing
 
 BOARDS = (TensorBoardLogger, WandbLogger)
 

@@ -21,14 +21,14 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from dbp import errors
 from dbp.components import catalog
 from dbp.config import carried, over
-from dbp.data.lock import locked, require_posix
 from dbp.errors import UserError
+from dbp.files.atomic import replacing
+from dbp.files.lock import locked, require_posix
 from dbp.native import loader
 from dbp.registry.signature import signature
 from dbp.runs import folder, loggers, messages
 from dbp.runs.checkpoints import KEY, config_in, fault_in, read_plain, verify
 from dbp.runs.dead import DeadGradient
-from dbp.runs.files import replacing
 from dbp.runs.finite import Finite
 from dbp.runs.initial import initialise
 from dbp.runs.paths import OwnPaths, check_filename

@@ -15,10 +15,10 @@ from pytorch_lightning.callbacks import Callback, Checkpoint, ModelCheckpoint
 
 import dbp
 from dbp.errors import UserError
+from dbp.files.atomic import replacing
 from dbp.native import loader
 from dbp.runs import lightning
 from dbp.runs.checkpoints import KEY
-from dbp.runs.files import replacing
 from dbp.runs.loggers import CSVLogger
 from dbp.runs.paths import inside, remove
 

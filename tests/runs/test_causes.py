@@ -238,7 +238,7 @@ def alive(pid: int) -> bool:
 HOLD = """
 import sys, time
 from pathlib import Path
-from dbp.data.lock import locked
+from dbp.files.lock import locked
 with locked(Path(sys.argv[1]), wait=True):
     print("held", flush=True)
     sys.stdin.readline()

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from dbp.data.lock import locked
 from dbp.errors import UserError
+from dbp.files.lock import locked
 from dbp.runs import messages
 from dbp.runs.checkpoints import fault_in
 from dbp.runs.saving import AtomicCheckpointIO
@@ -234,7 +234,7 @@ def test_other_batches_are_refused_in_the_middle_of_an_epoch_alone(dbp, capsys):
 HOLD = """
 import sys, time
 from pathlib import Path
-from dbp.data.lock import locked
+from dbp.files.lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

@@ -1,0 +1,1 @@
+"""Files that survive: atomic replacement and locks. Imports no torch."""
