@@ -18,7 +18,6 @@ from dbp.components import catalog
 from dbp.config import KEYS, carried, changes, import_paths, located, over, paths, read, to_yaml, validate
 from dbp.errors import Echo, Stopped, UserError, in_short
 from dbp.gallery import command as gallery
-from dbp.native import loader
 from dbp.registry import completion, experiments
 from dbp.registry.listing import describe, rows, show
 from dbp.registry.names import did_you_mean
@@ -289,12 +288,12 @@ def _list(kind: str | None, names: list[str], check: bool) -> int:
         print(experiments.listing(*names))
         return 0
     if kind and names:
-        running = f"\n\nkernels: {loader.status()}" if kinds[kind].kind == "solver" else ""
+        running = f"\n\nkernels: {_kernels()}" if kinds[kind].kind == "solver" else ""
         print(describe(kinds[kind], names[0]) + running)
         return 0
     failed = 0
     for registry in [kinds[kind]] if kind else catalog.values():
-        text, failures = show(registry, check, f"; kernels: {loader.status()}" if registry.kind == "solver" else "")
+        text, failures = show(registry, check, f"; kernels: {_kernels()}" if registry.kind == "solver" else "")
         print(text)
         failed += failures
     if kind is None:
@@ -308,3 +307,9 @@ def _new(name: str, kind: str, folder: str | None, rest: list[str]) -> int:
     root = _short(new_plugin(name, kind, folder))
     print(f"{root}: a package with a working component; try\n  pip install -e {root} && pytest {root}")
     return 0
+
+
+def _kernels() -> str:
+    from dbp.native import loader
+
+    return loader.status()

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).with_name("torture.py")
+SCRIPT = Path(__file__).parents[1] / "torture.py"
 
 
 def test_twenty_kills_and_a_process_that_fails():
