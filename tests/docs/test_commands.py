@@ -280,6 +280,7 @@ HOW: dict[str, dict[str, How]] = {
         "python -m dbp list solver top_k": run(),
         "python -m dbp plot solver top_k solver.k=5": run(),
         "python -m dbp audit solver=top_k solver.k=3 n=8": run("draws=50", "estimator=identity,perturbed"),
+        "import torch": session(),
         "import numpy as np": session("workers=8, timeout=10, "),  # processes: tests/solvers/test_function.py
         'solver = dbp.solvers.FromFunction(best_row, 2, batched=False, numpy=True, per_row={"mask": 2})': session(),
         'client = dask.distributed.Client("scheduler:8786")': left("needs a cluster of Dask"),
