@@ -42,7 +42,7 @@ class DataError(UserError):
 
 
 class Stopped(Exception):
-    """A process of a run ended early because a signal asked for it; `checkpoint` is what to go on from."""
+    """A process of a run ended early because a signal asked for it; `checkpoint` is the one to resume from."""
 
     def __init__(self, number: int, step: int, checkpoint: str, rank: int = 0) -> None:
         self.number, self.checkpoint, self.rank = number, checkpoint, rank
@@ -57,7 +57,7 @@ def in_short(file: Path | None = None) -> Iterator[None]:
         file: where the traceback is written.
 
     Raises:
-        UserError: in place of any other error that came through dbp and installed packages alone.
+        UserError: instead of any different error that came through dbp and installed packages alone.
     """
     try:
         yield

@@ -50,5 +50,5 @@ def _within(catalog: Catalog, value: Any, type_: Type, inside: bool = False) -> 
 
 
 def _leads_away(text: str) -> bool:
-    """Whether text is a path that leads out of the current folder, or an address."""
+    """True if text is a path that leads out of the current folder, or an address."""
     return text.startswith(("/", "~")) or "://" in text or ".." in PurePath(text).parts

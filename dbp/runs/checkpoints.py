@@ -107,7 +107,7 @@ def config_in(path: Path) -> dict[str, Any]:
 
 
 def check_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Whether the configuration of a checkpoint may become `new` when it is resumed.
+    """Checks that the configuration of a checkpoint may become `new` when it is resumed.
 
     Raises:
         UserError: another optimizer or schedule, or changed options of a schedule, which its state would undo.

@@ -149,7 +149,7 @@ def claimed(config: Mapping[str, Any], checkpoint: Path | None) -> Iterator[tupl
 
 
 def _is_empty(folder: Path) -> bool:
-    """Whether a run has left nothing: no checkpoint, metric or message, and no value among TensorBoard's events."""
+    """True if a run has left nothing: no checkpoint, metric or message, and no value among TensorBoard's events."""
     files = [path for path in folder.rglob("*") if not path.is_dir()]
     return all(
         path.name in ("config.yaml", LOCK) or (path.match("events.out.tfevents.*") and path.stat().st_size < EVENTS)

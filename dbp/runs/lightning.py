@@ -23,17 +23,17 @@ NAMES = (  # of a Trainer
 
 
 def accumulates(trainer: pl.Trainer) -> bool:
-    """Whether gradients of this batch wait for those of the next before the optimizer steps."""
+    """True if gradients of this batch wait for those of the next before the optimizer steps."""
     return _loop(trainer)._should_accumulate()
 
 
 def ends_epoch(trainer: pl.Trainer) -> bool:
-    """Whether this batch is the last one of its epoch."""
+    """True if this batch is the last one of its epoch."""
     return _loop(trainer)._num_ready_batches_reached()
 
 
 def validates(trainer: pl.Trainer) -> bool:
-    """Whether the schedule has a validation after this batch; the one that Lightning adds when a run stops is not."""
+    """True if the schedule has a validation after this batch; the one that Lightning adds when a run stops is not."""
     stop, trainer.should_stop = trainer.should_stop, False
     try:
         return _loop(trainer)._should_check_val_fx(trainer.fit_loop._data_fetcher)
@@ -42,12 +42,12 @@ def validates(trainer: pl.Trainer) -> bool:
 
 
 def ends_run(trainer: pl.Trainer) -> bool:
-    """Whether a limit of steps or of time, or early stopping, ends the run after this batch."""
+    """True if a limit of steps or of time, or early stopping, ends the run after this batch."""
     return 0 <= trainer.max_steps <= trainer.global_step or ended(trainer)
 
 
 def ended(trainer: pl.Trainer) -> bool:
-    """Whether a callback has ended the run, and the least numbers of epochs and steps are done."""
+    """True if a callback has ended the run, and the least numbers of epochs and steps are done."""
     return trainer.should_stop and trainer.fit_loop._can_stop_early
 
 

@@ -23,7 +23,7 @@ def watch_starter() -> None:
 
 
 def watching() -> bool:
-    """Whether a thread of this process watches."""
+    """True if a thread of this process watches."""
     return any(thread.name == _NAME for thread in threading.enumerate())
 
 

@@ -15,7 +15,7 @@ PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")  # of the 
 
 
 def inside(path: str | Path, folder: Path) -> bool:
-    """Whether `path` lies below `folder`, links and `..` resolved; the last part itself may be a link."""
+    """True if `path` lies below `folder`, links and `..` resolved; the last part itself may be a link."""
     path = Path(path)
     return path.name not in ("", "..") and (path.parent.resolve() / path.name).is_relative_to(folder.resolve())
 

@@ -108,6 +108,6 @@ class SameBatches(Callback):
 
 
 def _order_of(trainer: pl.Trainer) -> dict[str, Any]:
-    """What the training batches of all processes are a function of; empty for data that is not ours."""
+    """The values that determine the training batches of all processes; empty for data that is not ours."""
     loader = trainer.train_dataloader
     return {**asdict(loader.order), "rank": 0} if isinstance(loader, Loader) else {}

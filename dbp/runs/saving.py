@@ -52,7 +52,7 @@ class Header(Callback):
 
 
 def kernels() -> str:
-    """What noise and solvers run on: native kernels, with equal results on all processors, or torch."""
+    """The implementation of noise and solvers: native kernels, with equal results on all processors, or torch."""
     return loader.status().partition(" ")[0]
 
 
@@ -101,7 +101,7 @@ class Best(ModelCheckpoint):
 
 
 def resumes_exactly(trainer: pl.Trainer) -> bool:
-    """Whether resuming from a checkpoint written at the end of this batch gives the run that was never interrupted.
+    """True if resuming from a checkpoint of this batch's end gives the run that was never interrupted.
 
     Not between accumulated batches, whose gradients are in no checkpoint. And not before a validation or the end of an
     epoch, which Lightning 2.6 would take for done when it resumes.
@@ -110,7 +110,7 @@ def resumes_exactly(trainer: pl.Trainer) -> bool:
 
 
 def cut_short(trainer: pl.Trainer) -> bool:
-    """Whether the run ends within an epoch: by `max_steps`, `max_time`, or early stopping after a validation."""
+    """True if the run ends within an epoch: by `max_steps`, `max_time`, or early stopping after a validation."""
     return lightning.ends_run(trainer) and not lightning.ends_epoch(trainer)
 
 

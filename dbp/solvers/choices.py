@@ -251,7 +251,7 @@ class TopK(Solver):
         return total.masked_fill(~mask, 0)
 
     def _entries(self, theta: Tensor, instance: Any) -> tuple[Tensor, int | Tensor]:
-        """Which entries exist, in theta's shape, and how many are chosen in each row."""
+        """The entries that exist, in theta's shape, and the number that is chosen in each row."""
         mask = masks.of(self, theta, instance)
         given = instance.get("k")
         k = self.k if given is None else masks.per_row(self, "k", given, theta)

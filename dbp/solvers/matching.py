@@ -110,7 +110,7 @@ class Matching(Solver):
         return torch.nn.functional.one_hot(chosen.reshape(-1, rows), columns).to(torch.get_default_dtype())
 
     def _pairs(self, theta: Tensor, instance: Any) -> tuple[Tensor, Tensor | None]:
-        """Which pairs exist, in theta's shape, and the cost of each row that stays unmatched; null if none may."""
+        """The pairs that exist, in theta's shape, and the cost of each row that stays unmatched; null if none may."""
         given = instance.get("unmatched")
         return masks.of(self, theta, instance), None if given is None else pairs.costs(self, given, theta)
 
@@ -146,7 +146,7 @@ _by_shape = ops.eager(pairs.by_shape)  # the sizes of tensors depend on the mask
 
 
 def _sizes(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """How many rows, and how many columns, have a pair."""
+    """The numbers of rows and of columns that have a pair."""
     return mask.any(-1).sum(-1), mask.any(-2).sum(-1)
 
 
