@@ -3,8 +3,8 @@ from dbp.data.digits import Digits as Digits
 from dbp.data.images import Images as Images
 from dbp.data.loader import Loader as Loader
 from dbp.data.loader import Tensors as Tensors
-from dbp.data.mnist import FashionMNIST as FashionMNIST
 from dbp.data.mnist import MNIST as MNIST
+from dbp.data.mnist import FashionMNIST as FashionMNIST
 from dbp.data.omniglot import Omniglot as Omniglot
 from dbp.data.order import Order as Order
 from dbp.data.order import key as key

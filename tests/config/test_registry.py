@@ -17,8 +17,8 @@ from dbp.registry import Registry
 from dbp.registry.catalog import Catalog, merge
 from dbp.registry.names import BUILTIN
 from dbp.registry.signature import signature, signature_of_class
-from dbp.registry.stubs import stubs
 from dbp.runs.run import load
+from dbp.templates.stubs import stubs
 
 BUILTINS = [(kind, name) for kind, registry in catalog.items() for name in registry.claims()]
 
@@ -274,4 +274,4 @@ def test_source_finds_a_class_by_its_package(tmp_path: Path, monkeypatch: pytest
 
 def test_the_stubs_say_what_the_table_says() -> None:
     for path, text in stubs().items():
-        assert set(path.read_text().splitlines()) == set(text.splitlines()), "run python -m dbp.registry.stubs"
+        assert set(path.read_text().splitlines()) == set(text.splitlines()), "run python -m dbp.templates.stubs"

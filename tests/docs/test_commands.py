@@ -259,7 +259,7 @@ HOW: dict[str, dict[str, How]] = {
         "python -m dbp list estimator mine": run(),
         '[project.entry-points."dbp.callbacks"]': left("a piece of a pyproject.toml"),
         "pytest --dbp-plugin dbp-mine": left("tests/templates/test_new.py"),
-        "python -m dbp.registry.stubs": left("writes into the package; tests/config/test_registry.py compares"),
+        "python -m dbp.templates.stubs": left("writes into the package; tests/config/test_registry.py compares"),
     },
     "reliability.md": {
         "python -m dbp fit --config dvae/digits run=first ckpt_path=last": run(*SHORT),
