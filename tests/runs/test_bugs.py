@@ -18,7 +18,7 @@ def test_options_that_torch_refuses_are_said_in_short(tmp_path, monkeypatch, cap
     said, file = capsys.readouterr().err.splitlines(), Path("lightning_logs/r/error.txt")
     assert said[0] == "dbp: error: ValueError: Invalid learning rate: -1.0"
     assert said[1].startswith("  in torch/optim/sgd.py, line ")
-    assert " from dbp/tasks/task.py, line " in said[1]
+    assert " from dbp/tasks/factories.py, line " in said[1]
     assert said[2].endswith(f"the traceback: {file}" if kept else "DBP_TRACEBACK=1 shows the traceback")
     assert len(said) == 3
     assert file.is_file() == kept
