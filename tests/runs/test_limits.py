@@ -147,9 +147,9 @@ def test_learning_rates_have_a_column(dbp):
 SCHEDULES = {
     "scheduler.gamma: 0.5 -> 0.1": ("{name: step, step_size: 1, gamma: 0.5}", "scheduler.gamma=0.1"),
     "scheduler.T_max: 3 -> 5": ("{name: cosine, T_max: 3}", "scheduler.T_max=5"),
-    "optimizer.lr: the schedule sets it": ("{name: one_cycle, max_lr: 0.01, total_steps: 6}", "optimizer.lr=0.01"),
+    "optimizer.lr: the schedule sets it": ("{name: one_cycle, max_lr: 0.01, total_steps: 100}", "optimizer.lr=0.01"),
     "optimizer.betas: the schedule sets it": (
-        "{name: one_cycle, max_lr: 0.01, total_steps: 6}",
+        "{name: one_cycle, max_lr: 0.01, total_steps: 100}",
         "optimizer.betas=[0.8, 0.9]",
     ),
 }
