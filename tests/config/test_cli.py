@@ -166,15 +166,14 @@ def test_what_users_get_wrong_is_said_in_short_without_torch(answers: list[Any],
     "arguments", [["--help"], ["fit", "--help"], ["list"], ["list", "task", "dvae"], ["fit", *GIVEN, "estimator=imel"]]
 )
 def test_answers_come_at_once(arguments: list[str]) -> None:
-    def spent(*command: str) -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-        done = subprocess.run([sys.executable, *command], capture_output=True, env=_environment())
-        assert done.returncode == (2 if "estimator=imel" in command else 0)
-        return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
-
-    # Where others share the cores, CPU time grows: by as much for what every command imports.
-    shared = min(spent("-c", "import omegaconf, importlib.metadata") for _ in range(3))
-    assert min(spent("-m", "dbp", *arguments) for _ in range(3)) < max(0.5, 2 * shared)
+    spent = []
+    while not spent or (min(spent) >= 0.5 and len(spent) < 10):  # others who share a core only make it longer
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([sys.executable, "-m", "dbp", *arguments], capture_output=True, env=_environment())
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert done.returncode == (2 if "estimator=imel" in arguments else 0)
+        spent.append(after.ru_utime - before.ru_utime)
+    assert min(spent) < 0.5
 
 
 def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
